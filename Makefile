@@ -1,0 +1,44 @@
+# Everything a person needs: run, test, bench, lint. Only Python 3.11+, make and git are assumed.
+PYTHON ?= python3
+BIN := .venv/bin
+WORKERS ?= 3
+
+.PHONY: run test soak bench lint format clean
+
+$(BIN)/python:
+	$(PYTHON) -m venv .venv
+
+.venv/installed: requirements.txt | $(BIN)/python
+	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements.txt
+	@touch $@
+
+.venv/installed-dev: requirements.txt requirements-dev.txt | $(BIN)/python
+	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	@touch $@ .venv/installed
+
+run: .venv/installed
+	@$(BIN)/python manage.py serve
+
+test: .venv/installed-dev
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup
+
+lint: .venv/installed-dev
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/python manage.py makemigrations --check --dry-run
+	DEBUG=0 PUBLIC_URL=https://board.example.com ALLOWED_HOSTS=board.example.com \
+		$(BIN)/python manage.py check --deploy --fail-level WARNING
+
+format: .venv/installed-dev
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+soak: .venv/installed-dev
+	VIBE_SOAK=1 $(BIN)/python -m pytest
+
+bench: .venv/installed-dev
+	$(BIN)/python -m benchmarks
+
+clean:
+	rm -rf .venv var .mypy_cache .ruff_cache .pytest_cache

@@ -1,0 +1,111 @@
+"""Reads the settings that come from the environment and refuses bad ones loudly.
+
+Each function returns the value of one variable, or its default where the variable is unset
+or empty; a value that does not fit raises ImproperlyConfigured with a message that quotes it.
+"""
+
+import os
+import secrets
+from pathlib import Path
+
+import environ
+from django.core.exceptions import ImproperlyConfigured
+
+_TRUE = {"1", "true", "yes", "on"}
+_FALSE = {"0", "false", "no", "off"}
+
+
+def text(name: str, default: str) -> str:
+    return os.environ.get(name, "").strip() or default
+
+
+def flag(name: str, default: bool) -> bool:
+    raw = text(name, "")
+    if not raw:
+        return default
+    if raw.lower() in _TRUE:
+        return True
+    if raw.lower() in _FALSE:
+        return False
+    raise ImproperlyConfigured(f"{name}={raw!r} is neither yes nor no: use 1 or 0.")
+
+
+def number(name: str, default: float, *, least: float, most: float = float("inf")) -> float:
+    raw = text(name, "")
+    if not raw:
+        return default
+    try:
+        value = float(raw)
+    except ValueError:
+        raise ImproperlyConfigured(f"{name}={raw!r} is not a number.") from None
+    if not least <= value <= most:
+        raise ImproperlyConfigured(f"{name}={raw!r} is out of range: {least:g} to {most:g}.")
+    return value
+
+
+def integer(name: str, default: int, *, least: int, most: float = float("inf")) -> int:
+    value = number(name, default, least=least, most=most)
+    if value != int(value):
+        raise ImproperlyConfigured(f"{name}={text(name, '')!r} is not a whole number.")
+    return int(value)
+
+
+def words(name: str, default: list[str]) -> list[str]:
+    raw = text(name, "")
+    return [word.strip() for word in raw.split(",") if word.strip()] if raw else default
+
+
+def folders(name: str, default: list[Path]) -> list[Path]:
+    """Folders separated like PATH; each must exist and be absolute."""
+    raw = text(name, "")
+    if not raw:
+        return default
+    found = []
+    for part in filter(None, raw.split(os.pathsep)):
+        folder = Path(part).expanduser()
+        if not folder.is_absolute() or not folder.is_dir():
+            raise ImproperlyConfigured(f"{name}={raw!r}: {part!r} is not an existing, absolute folder.")
+        found.append(folder.resolve())
+    return found
+
+
+def data_folder(name: str, default: Path) -> Path:
+    """The folder for the database, logs and worktrees; made if it is missing, private to its owner."""
+    folder = Path(text(name, str(default))).expanduser().absolute()
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise ImproperlyConfigured(f"{name}={str(folder)!r} cannot be made: {error.strerror}.") from None
+    return folder
+
+
+def secret_key(data: Path) -> str:
+    """SECRET_KEY, or one made once and kept in the data folder, readable by its owner only."""
+    given = text("SECRET_KEY", "")
+    if given:
+        if len(given) < 32:
+            raise ImproperlyConfigured(f"SECRET_KEY has {len(given)} characters: use 50 or more random ones.")
+        return given
+    path = data / "secret_key"
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileExistsError:
+        return path.read_text().strip()
+    with os.fdopen(descriptor, "w") as file:
+        key = secrets.token_urlsafe(64)
+        file.write(key)
+    return key
+
+
+def database(name: str, default: str) -> dict[str, object]:
+    raw = text(name, default)
+    try:
+        config: dict[str, object] = environ.Env.db_url_config(raw)
+    except Exception as error:  # django-environ raises several unrelated types for one bad URL
+        raise ImproperlyConfigured(f"{name}={raw!r} is not a database URL: {error}") from error
+    engine = str(config.get("ENGINE", ""))
+    if not engine.endswith(("sqlite3", "postgresql")):
+        raise ImproperlyConfigured(
+            f"{name}={raw!r}: use sqlite:///PATH or postgres://USER:PASSWORD@HOST/NAME."
+        )
+    return config

@@ -1,0 +1,121 @@
+"""Settings of the project. What an operator sets comes from the environment (README, "Settings")."""
+
+from pathlib import Path
+
+from vibe import environment as env
+
+BASE_DIR = Path(__file__).resolve().parent.parent
+VIBE_DATA = env.data_folder("VIBE_DATA", BASE_DIR / "var")
+VIBE_REPO_ROOTS = env.folders("VIBE_REPO_ROOTS", [Path.home()])
+
+SECRET_KEY = env.secret_key(VIBE_DATA)
+DEBUG = env.flag("DEBUG", False)
+ALLOWED_HOSTS = env.words("ALLOWED_HOSTS", ["localhost", "127.0.0.1", "[::1]"])
+PUBLIC_URL = env.text("PUBLIC_URL", "").rstrip("/")
+
+EVENTS_URL = env.text("EVENTS_URL", "memory://")
+EVENTS_HEARTBEAT_SECONDS = env.number("EVENTS_HEARTBEAT_SECONDS", 15, least=0.1, most=60)
+EVENTS_BUFFER_BYTES = env.integer("EVENTS_BUFFER_BYTES", 64 * 1024**2, least=64 * 1024)
+EVENTS_MAX_MESSAGE_BYTES = env.integer("EVENTS_MAX_MESSAGE_BYTES", 1024**2, least=4096)
+EVENTS_MAX_STREAMS = env.integer("EVENTS_MAX_STREAMS", 12_000, least=1)
+EVENTS_MAX_STREAMS_PER_USER = env.integer("EVENTS_MAX_STREAMS_PER_USER", 200, least=1)
+EVENTS_SEND_TIMEOUT_SECONDS = env.number("EVENTS_SEND_TIMEOUT_SECONDS", 30, least=0.1)
+
+INSTALLED_APPS = [
+    "daphne",
+    "django.contrib.admin",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "django.contrib.staticfiles",
+    "ninja",
+    "events",
+    "tasks",
+]
+
+MIDDLEWARE = [
+    "django.middleware.security.SecurityMiddleware",
+    "vibe.middleware.content_security_policy",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+]
+
+ROOT_URLCONF = "vibe.urls"
+ASGI_APPLICATION = "vibe.asgi.application"
+
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "DIRS": [BASE_DIR / "templates"],
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ],
+        },
+    },
+]
+
+DATABASES = {"default": env.database("DATABASE_URL", f"sqlite:///{VIBE_DATA / 'db.sqlite3'}")}
+if str(DATABASES["default"]["ENGINE"]).endswith("sqlite3"):
+    # IMMEDIATE: a transaction that reads and then writes would fail with "database is locked" at once,
+    # whatever the timeout, when another wrote in between; taking the write lock at BEGIN waits instead.
+    DATABASES["default"]["OPTIONS"] = {
+        "transaction_mode": "IMMEDIATE",
+        "timeout": 30,
+        "init_command": "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL;",
+    }
+    # A file even in tests: several connections to a memory database do not lock as those to a file do.
+    DATABASES["default"]["TEST"] = {"NAME": str(VIBE_DATA / "test.sqlite3")}
+
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": f"django.contrib.auth.password_validation.{name}"}
+    for name in ("UserAttributeSimilarityValidator", "MinimumLengthValidator", "CommonPasswordValidator")
+]
+LOGIN_URL = "sign-in"
+LOGIN_REDIRECT_URL = "home"
+LOGOUT_REDIRECT_URL = "sign-in"
+
+LANGUAGE_CODE = "en-gb"
+TIME_ZONE = "UTC"
+USE_I18N = False
+USE_TZ = True
+
+STATIC_URL = "static/"
+STATIC_ROOT = VIBE_DATA / "static"
+
+X_FRAME_OPTIONS = "DENY"
+SESSION_COOKIE_HTTPONLY = True
+SESSION_COOKIE_SAMESITE = "Lax"
+CSRF_COOKIE_SAMESITE = "Lax"
+SECURE_REFERRER_POLICY = "same-origin"
+if PUBLIC_URL.startswith("https://"):
+    # Served behind a proxy that ends TLS; docs/operating.md has the proxy's side.
+    SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
+    SECURE_SSL_REDIRECT = True
+    SECURE_HSTS_SECONDS = 31_536_000
+    SECURE_HSTS_INCLUDE_SUBDOMAINS = True
+    SECURE_HSTS_PRELOAD = True
+    SESSION_COOKIE_SECURE = True
+    CSRF_COOKIE_SECURE = True
+if PUBLIC_URL:
+    CSRF_TRUSTED_ORIGINS = [PUBLIC_URL]
+
+LOGGING = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {"line": {"format": "{asctime} {levelname} {name}: {message}", "style": "{"}},
+    "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line"}},
+    "root": {"handlers": ["console"], "level": "WARNING"},
+    "loggers": {
+        name: {"level": env.text("LOG_LEVEL", "INFO").upper()} for name in ("vibe", "events", "tasks")
+    },
+}
