@@ -1,0 +1,166 @@
+"""The admin: the records with links between them, executors, tokens. Executors are for superusers only."""
+
+from typing import Any
+
+from django.contrib import admin
+from django.db.models import Model, QuerySet
+from django.forms import ModelForm
+from django.http import HttpRequest
+from django.urls import reverse
+from django.utils import timezone
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+
+from tasks.models import ApiToken, ExecutionProcess, Executor, Project, Task, TaskAttempt
+
+
+def _link(record: Model | None) -> SafeString | str:
+    if record is None:
+        return "–"
+    name = f"admin:{record._meta.app_label}_{record._meta.model_name}_change"
+    return format_html('<a href="{}">{}</a>', reverse(name, args=[record.pk]), record)
+
+
+class ReadOnlyInline(admin.TabularInline):
+    """Rows with a link to their own page; made and changed there."""
+
+    extra = 0
+    can_delete = False
+    show_change_link = True
+
+    def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+
+class TaskInline(admin.TabularInline):
+    model = Task
+    fields = ["title", "status", "position"]
+    extra = 0
+    show_change_link = True
+
+
+class AttemptInline(ReadOnlyInline):
+    model = TaskAttempt
+    fields = ["executor", "branch", "outcome", "created_at"]
+    readonly_fields = fields
+
+
+class ProcessInline(ReadOnlyInline):
+    model = ExecutionProcess
+    fields = ["run_reason", "status", "exit_code", "started_at", "completed_at"]
+    readonly_fields = fields
+
+
+@admin.register(Project)
+class ProjectAdmin(admin.ModelAdmin):
+    list_display = ["name", "repo_path", "target_branch", "created_at"]
+    search_fields = ["name", "repo_path"]
+    filter_horizontal = ["members"]
+    inlines = [TaskInline]
+
+
+@admin.register(Task)
+class TaskAdmin(admin.ModelAdmin):
+    list_display = ["title", "project_link", "status", "updated_at"]
+    list_filter = ["status", "project"]
+    list_select_related = ["project"]
+    search_fields = ["title", "description", "project__name"]
+    date_hierarchy = "created_at"
+    inlines = [AttemptInline]
+
+    @admin.display(description="project", ordering="project__name")
+    def project_link(self, task: Task) -> SafeString | str:
+        return _link(task.project)
+
+
+class RecordOfRuns(admin.ModelAdmin):
+    """What the runner wrote: to read, not to change, lest the record and the repository part."""
+
+    change_form_template = "admin/tasks/run_change_form.html"
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return False
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> list[str]:
+        own = [field.name for field in self.model._meta.fields]
+        return [*own, *self.links]
+
+    links: list[str] = []
+
+
+@admin.register(TaskAttempt)
+class TaskAttemptAdmin(RecordOfRuns):
+    list_display = ["branch", "task_link", "executor", "outcome", "created_at"]
+    list_filter = ["outcome", "executor", "task__project"]
+    list_select_related = ["task"]
+    search_fields = ["branch", "task__title", "base_commit"]
+    inlines = [ProcessInline]
+    links = ["task_link"]
+
+    @admin.display(description="task", ordering="task__title")
+    def task_link(self, attempt: TaskAttempt) -> SafeString | str:
+        return _link(attempt.task)
+
+
+@admin.register(ExecutionProcess)
+class ExecutionProcessAdmin(RecordOfRuns):
+    list_display = ["id", "run_reason", "status", "exit_code", "attempt_link", "task_link", "started_at"]
+    list_filter = ["status", "run_reason", "task_attempt__task__project"]
+    list_select_related = ["task_attempt__task"]
+    search_fields = ["id", "prompt", "task_attempt__branch", "task_attempt__task__title"]
+    links = ["attempt_link", "task_link"]
+
+    @admin.display(description="attempt", ordering="task_attempt__branch")
+    def attempt_link(self, process: ExecutionProcess) -> SafeString | str:
+        return _link(process.task_attempt)
+
+    @admin.display(description="task", ordering="task_attempt__task__title")
+    def task_link(self, process: ExecutionProcess) -> SafeString | str:
+        return _link(process.task_attempt.task)
+
+
+class SuperusersOnly(admin.ModelAdmin):
+    def _superuser(self, request: HttpRequest, obj: Any = None) -> bool:
+        return bool(request.user.is_active and request.user.is_superuser)
+
+    has_view_permission = has_change_permission = has_delete_permission = _superuser
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return self._superuser(request)
+
+    def has_module_permission(self, request: HttpRequest) -> bool:
+        return self._superuser(request)
+
+
+@admin.register(Executor)
+class ExecutorAdmin(SuperusersOnly):
+    """An executor is a program that others may start here, so only superusers name one."""
+
+    list_display = ["name", "argv", "output_format", "enabled"]
+    list_filter = ["enabled"]
+    search_fields = ["name"]
+
+    def get_form(
+        self, request: HttpRequest, obj: Any = None, change: bool = False, **kwargs: Any
+    ) -> type[ModelForm]:
+        from tasks.executor_form import ExecutorForm
+
+        return super().get_form(request, obj, change, form=ExecutorForm, **kwargs)
+
+
+@admin.register(ApiToken)
+class ApiTokenAdmin(SuperusersOnly):
+    list_display = ["user", "created_at", "revoked_at"]
+    list_filter = ["user"]
+    readonly_fields = ["user", "created_at", "revoked_at"]
+    actions = ["revoke"]
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return False  # `manage.py token USERNAME` shows the secret once; a form could not.
+
+    @admin.action(description="Revoke the selected tokens")
+    def revoke(self, request: HttpRequest, tokens: QuerySet[ApiToken]) -> None:
+        tokens.filter(revoked_at=None).update(revoked_at=timezone.now())

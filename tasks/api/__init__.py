@@ -1,0 +1,34 @@
+"""The REST interface (django-ninja): one router a record. The page at /api/docs describes it, offline too."""
+
+from django.core.exceptions import PermissionDenied
+from django.http import HttpRequest, HttpResponse
+from ninja import NinjaAPI
+
+from tasks.api import attempts, processes, projects, tasks
+from tasks.api.auth import caller
+from tasks.errors import Refused
+
+api = NinjaAPI(
+    title="Vibe",
+    version="1",
+    description="Projects, tasks, attempts and their runs. Changes arrive live on /api/events/.",
+    auth=caller,
+    urls_namespace="api",
+)
+api.add_router("/projects", projects.router)
+api.add_router("/tasks", tasks.router)
+api.add_router("/task-attempts", attempts.router)
+api.add_router("", processes.router)
+
+
+@api.exception_handler(Refused)
+def on_refused(request: HttpRequest, refused: Refused) -> HttpResponse:
+    body: dict[str, object] = {"detail": refused.message}
+    if refused.files:
+        body["files"] = list(refused.files)
+    return api.create_response(request, body, status=refused.status)
+
+
+@api.exception_handler(PermissionDenied)
+def on_denied(request: HttpRequest, denied: PermissionDenied) -> HttpResponse:
+    return api.create_response(request, {"detail": str(denied)}, status=403)

@@ -1,0 +1,39 @@
+"""Who calls: a bearer token, or the session cookie together with its CSRF token."""
+
+from django.contrib.auth.models import User
+from django.http import HttpRequest
+from ninja.errors import HttpError
+from ninja.utils import check_csrf
+
+from tasks.models import ApiToken
+from tasks.tokens import find_token
+
+SCHEME = "bearer "
+
+
+def bearer(request: HttpRequest) -> ApiToken | None:
+    """The valid token of the Authorization header; None if there is none or it is not valid."""
+    header = request.headers.get("Authorization", "")
+    if not header.lower().startswith(SCHEME):
+        return None
+    return find_token(header[len(SCHEME) :].strip())
+
+
+def caller(request: HttpRequest) -> User | None:
+    """The user who calls, also set as `request.user`; None becomes 401.
+
+    A token wins over a cookie, and a bad token is an error even beside a good cookie: whoever
+    sends one means to be its owner.
+    """
+    if "Authorization" in request.headers:
+        token = bearer(request)
+        if token is None:
+            return None
+        request.user = token.user
+        request.api_token = token  # type: ignore[attr-defined]
+        return token.user
+    if not request.user.is_authenticated:
+        return None
+    if check_csrf(request):
+        raise HttpError(403, "The CSRF token is missing or wrong: send the csrftoken cookie as X-CSRFToken.")
+    return request.user

@@ -1,0 +1,75 @@
+from typing import Any
+from uuid import UUID
+
+from django.http import HttpRequest, HttpResponse
+from ninja import Query, Router
+
+from events.capture import serialize
+from tasks import executors, permissions, runlogs, runner
+from tasks.api.schemas import PROBLEMS, LogRecord, ProcessOut, PromptIn
+from tasks.models import ExecutionProcess
+
+router = Router(tags=["runs"])
+
+
+@router.get("/executors", response={200: list[str], **PROBLEMS})
+def list_executors(request: HttpRequest) -> Any:
+    """The names that the caller may start on this machine now."""
+    return executors.startable(request.user)
+
+
+@router.get("/processes", response={200: list[ProcessOut], **PROBLEMS})
+def list_processes(request: HttpRequest, task_attempt_id: UUID | None = None) -> Any:
+    rows = permissions.visible_processes(request.user)
+    if task_attempt_id is not None:
+        rows = rows.filter(task_attempt=permissions.get_attempt(request.user, task_attempt_id))
+    return [serialize(process) for process in rows]
+
+
+@router.get("/processes/{uuid:process_id}", response={200: ProcessOut, **PROBLEMS})
+def read_process(request: HttpRequest, process_id: UUID) -> Any:
+    return serialize(permissions.get_process(request.user, process_id))
+
+
+@router.patch("/processes/{uuid:process_id}", response={200: ProcessOut, **PROBLEMS})
+def edit_queued(request: HttpRequest, process_id: UUID, body: PromptIn) -> Any:
+    """Changes the prompt of a follow-up that still waits; 409 once it runs."""
+    return serialize(runner.edit_queued(_startable(request, process_id), body.prompt))
+
+
+@router.delete("/processes/{uuid:process_id}", response={204: None, **PROBLEMS})
+def withdraw(request: HttpRequest, process_id: UUID) -> Any:
+    """Takes back a run that still waits; 409 once it runs."""
+    runner.withdraw(_startable(request, process_id))
+    return 204, None
+
+
+@router.post("/processes/{uuid:process_id}/stop", response={200: ProcessOut, **PROBLEMS})
+def stop(request: HttpRequest, process_id: UUID) -> Any:
+    """Asks a run to stop: SIGINT, then SIGTERM, then SIGKILL. Asking again, or after its end, changes nothing."""
+    process = _startable(request, process_id)
+    runner.stop(process, request.user)
+    process.refresh_from_db()
+    return serialize(process)
+
+
+@router.get("/processes/{uuid:process_id}/logs", response={200: list[LogRecord], **PROBLEMS})
+def read_logs(
+    request: HttpRequest,
+    response: HttpResponse,
+    process_id: UUID,
+    before: str | None = None,
+    after: str | None = None,
+    limit: int = Query(200, ge=1, le=5000),
+    download: bool = False,
+) -> Any:
+    process = permissions.get_process(request.user, process_id)
+    if download:
+        return runlogs.download(process)
+    return runlogs.page(process, before=before, after=after, limit=limit)
+
+
+def _startable(request: HttpRequest, process_id: UUID) -> ExecutionProcess:
+    process = permissions.get_process(request.user, process_id)
+    permissions.require(request.user, permissions.START_RUN, "start or stop programs")
+    return process

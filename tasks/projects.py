@@ -1,0 +1,152 @@
+"""Making and changing projects and tasks: the rules that hold whoever asks."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from django.conf import settings
+from django.contrib.auth.models import User
+from django.db import IntegrityError, transaction
+from django.db.models import Max, Model
+
+from tasks.errors import Refused
+from tasks.models import ExecutionProcess, Project, Task, TaskAttempt
+from tasks.permissions import RUN_SCRIPT, require
+
+SCRIPTS = ("setup_script", "cleanup_script", "dev_script")
+GAP = 1024.0
+
+
+def save_fields(record: Model, changes: Mapping[str, Any]) -> None:
+    """Writes just these fields, so that a save from an older copy never undoes somebody else's change."""
+    for name, value in changes.items():
+        setattr(record, name, value)
+    record.save(update_fields=[*changes, "updated_at"])
+
+
+def create_project(user: User, fields: Mapping[str, Any]) -> Project:
+    """A project on an existing repository, with its maker as a member. Raises Refused (422, 409)."""
+    from tasks.git import check_repository
+
+    values = dict(fields)
+    members = values.pop("members", None)
+    _check_scripts(user, values)
+    info = check_repository(values["repo_path"], settings.VIBE_REPO_ROOTS)
+    values["repo_path"] = str(info.path)
+    values["target_branch"] = _target_branch(values.get("target_branch"), info.default_branch, info.branches)
+    values["name"] = values.get("name") or info.path.name
+    try:
+        with transaction.atomic():
+            project = Project.objects.create(**values)
+            project.members.set([user, *find_members(members or [])])
+    except IntegrityError:
+        raise Refused(f"There is a project on {info.path} already.", 409) from None
+    return project
+
+
+def change_project(user: User, project: Project, fields: Mapping[str, Any]) -> Project:
+    from tasks.git import check_repository
+
+    values = dict(fields)
+    members = values.pop("members", None)
+    _check_scripts(user, values)
+    if "repo_path" in values or "target_branch" in values:
+        info = check_repository(values.get("repo_path", project.repo_path), settings.VIBE_REPO_ROOTS)
+        values["repo_path"] = str(info.path)
+        wanted = values.get("target_branch", project.target_branch)
+        values["target_branch"] = _target_branch(wanted, info.default_branch, info.branches)
+    try:
+        with transaction.atomic():
+            if values:
+                save_fields(project, values)
+            if members is not None:
+                project.members.set(find_members(members))
+    except IntegrityError:
+        raise Refused(f"There is a project on {values['repo_path']} already.", 409) from None
+    return project
+
+
+def find_members(names: Sequence[int | str]) -> list[User]:
+    """Users by id or by name; Refused (422) names the ones there are not."""
+    found = []
+    for name in names:
+        user = User.objects.filter(**{"pk" if isinstance(name, int) else "username": name}).first()
+        if user is None:
+            raise Refused(f"There is no user {name!r}.", 422)
+        found.append(user)
+    return found
+
+
+def _check_scripts(user: User, values: Mapping[str, Any]) -> None:
+    if any(values.get(name) for name in SCRIPTS):
+        require(user, RUN_SCRIPT, "give a project scripts to run")
+
+
+def _target_branch(wanted: str | None, default: str, branches: Sequence[str]) -> str:
+    if not wanted:
+        return default
+    if wanted not in branches:
+        raise Refused(f"The repository has no branch {wanted!r}. It has: {', '.join(branches[:20])}.", 422)
+    return wanted
+
+
+def create_task(project: Project, fields: Mapping[str, Any]) -> Task:
+    """A task at the end of its column."""
+    status = fields.get("status", Task.Status.TODO)
+    with transaction.atomic():
+        return Task.objects.create(project=project, position=_end_of(project, status), **fields)
+
+
+def change_task(task: Task, fields: Mapping[str, Any], expected: Mapping[str, Any] | None = None) -> Task:
+    """Changes a task if the fields in `expected` still hold those values; else Refused (409): nobody's edit is lost."""
+    values = dict(fields)
+    with transaction.atomic():
+        task = Task.objects.select_for_update().select_related("project").get(pk=task.pk)
+        stale = [name for name, value in (expected or {}).items() if getattr(task, name) != value]
+        if stale:
+            raise Refused(f"Somebody else has changed {' and '.join(stale)} in the meantime.", 409)
+        moved = "project" in values or values.get("status", task.status) != task.status
+        if moved and "position" not in values:
+            values["position"] = _end_of(
+                values.get("project", task.project), values.get("status", task.status)
+            )
+        if values:
+            save_fields(task, values)
+        if "position" in values:
+            _spread(task)
+    return task
+
+
+def _end_of(project: Project, status: str) -> float:
+    last = Task.objects.filter(project=project, status=status).aggregate(last=Max("position"))["last"]
+    return GAP if last is None else last + GAP
+
+
+def _spread(task: Task) -> None:
+    """Numbers a column anew once two cards have come to stand on one position: halving a gap ends after ~50 times."""
+    column = Task.objects.filter(project_id=task.project_id, status=task.status)
+    if not column.filter(position=task.position).exclude(pk=task.pk).exists():
+        return
+    cards = list(column.order_by("position", "created_at"))
+    for place, card in enumerate(cards, start=1):
+        card.position = place * GAP
+    Task.objects.bulk_update(cards, ["position"])
+    task.refresh_from_db(fields=["position"])
+
+
+def delete(record: Project | Task, **attempts: Any) -> None:
+    """Deletes a project or task with its attempts (named by a look-up from TaskAttempt).
+
+    Refused (409) while a program still runs in one of them. Uncommitted work in their worktrees is kept
+    under refs first, so nothing of the user's is lost; branches stay.
+    """
+    from tasks import finish
+
+    lookups = {f"task_attempt__{name}": value for name, value in attempts.items()}
+    active = ExecutionProcess.objects.exclude(status__in=ExecutionProcess.ENDED).filter(**lookups).count()
+    if active:
+        raise Refused(f"{active} of its runs still go on: stop them first.", 409)
+    for attempt in TaskAttempt.objects.filter(worktree__isnull=False, **attempts).select_related(
+        "task__project"
+    ):
+        finish.drop_worktree(attempt)
+    record.delete()
