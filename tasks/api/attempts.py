@@ -50,7 +50,7 @@ def follow_up(request: HttpRequest, attempt_id: UUID, body: PromptIn) -> Any:
     return 201, serialize(runner.follow_up(attempt, body.prompt, request.user))
 
 
-@router.post("/{uuid:attempt_id}/dev-server", response={201: ProcessOut, **PROBLEMS})
+@router.post("/{uuid:attempt_id}/devserver", response={201: ProcessOut, **PROBLEMS})
 def start_devserver(request: HttpRequest, attempt_id: UUID) -> Any:
     """Runs the project's dev script beside the agent; it stops with the attempt."""
     attempt = permissions.get_attempt(request.user, attempt_id)
@@ -86,8 +86,10 @@ def discard(request: HttpRequest, attempt_id: UUID) -> Any:
 
 
 @router.get("/{uuid:attempt_id}/diff", response={200: list[DiffOut], **PROBLEMS})
-def read_diff(request: HttpRequest, attempt_id: UUID) -> Any:
-    return diffs.of_attempt(permissions.get_attempt(request.user, attempt_id))
+def read_diff(request: HttpRequest, attempt_id: UUID, file: str | None = None) -> Any:
+    """Every differing file; with `file` that one alone, whole even where the stream omits it for its size."""
+    attempt = permissions.get_attempt(request.user, attempt_id)
+    return diffs.of_attempt(attempt) if file is None else diffs.one_file(attempt, file)
 
 
 def _startable(request: HttpRequest, attempt_id: UUID) -> TaskAttempt:
