@@ -8,3 +8,23 @@ _DATA = tempfile.mkdtemp(prefix="vibe-tests-")
 os.environ["VIBE_DATA"] = _DATA
 os.environ["VIBE_REPO_ROOTS"] = tempfile.gettempdir()
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "vibe.settings")
+
+from collections.abc import Iterator  # noqa: E402
+from pathlib import Path  # noqa: E402
+
+import pytest  # noqa: E402
+
+from tests.live import LiveServer  # noqa: E402
+from tests.repositories import make_repository  # noqa: E402
+
+
+@pytest.fixture
+def repository(tmp_path: Path) -> Path:
+    return make_repository(tmp_path / "repository")
+
+
+@pytest.fixture(scope="module")
+def live_server_process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveServer]:
+    """One `manage.py serve` for all tests of a module."""
+    with LiveServer(tmp_path_factory.mktemp("live")) as server:
+        yield server

@@ -1,0 +1,113 @@
+"""A real server in a process of its own, as `make run` starts it, on a data folder of its own."""
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+DEADLINE = 60.0
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+class LiveServer:
+    """`with LiveServer(folder) as server:` — then `server.url`, `server.sign_in_link`, `server.token()`.
+
+    `kill()` is kill -9, `stop()` is SIGTERM; `start()` after either is a restart on the same data and port.
+    """
+
+    def __init__(
+        self, data: Path, env: Mapping[str, str] | None = None, command: list[str] | None = None
+    ) -> None:
+        self.data = data
+        self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.command = command or [sys.executable, "manage.py", "serve"]
+        self.env = {
+            **os.environ,
+            "VIBE_DATA": str(data),
+            "PORT": str(self.port),
+            "HOST": "127.0.0.1",
+            "VIBE_REPO_ROOTS": tempfile.gettempdir(),
+            "PYTHONUNBUFFERED": "1",
+            **(env or {}),
+        }
+        self.process: subprocess.Popen[bytes] | None = None
+        self.log = data / "server.log"
+        self.sign_in_link = ""
+
+    def __enter__(self) -> "LiveServer":
+        self.start()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.stop()
+
+    def start(self) -> None:
+        self.data.mkdir(parents=True, exist_ok=True)
+        seen = self.log.stat().st_size if self.log.exists() else 0
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(
+                self.command,
+                cwd=ROOT,
+                env=self.env,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        deadline = time.monotonic() + DEADLINE
+        while time.monotonic() < deadline:
+            found = re.search(rb"Sign in: (http\S+)", self.log.read_bytes()[seen:])
+            if found:
+                self.sign_in_link = found[1].decode()
+                return
+            if self.process.poll() is not None:
+                break
+            time.sleep(0.05)
+        raise AssertionError(f"the server did not start:\n{self.output()}")
+
+    def stop(self) -> int:
+        """SIGTERM; returns the exit code."""
+        return self._end(signal.SIGTERM)
+
+    def kill(self) -> int:
+        """kill -9 of the server alone, as a crash would."""
+        return self._end(signal.SIGKILL)
+
+    def _end(self, number: signal.Signals) -> int:
+        if self.process is None:
+            return 0
+        if self.process.poll() is None:
+            self.process.send_signal(number)
+        try:
+            code = self.process.wait(timeout=DEADLINE)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            raise AssertionError(f"the server did not end:\n{self.output()}") from None
+        self.process = None
+        return code
+
+    def output(self) -> str:
+        return self.log.read_text(errors="replace")
+
+    def manage(self, *args: str) -> str:
+        """What `manage.py ARGS` prints in the server's environment; fails with its output where it fails."""
+        done = subprocess.run(
+            [sys.executable, "manage.py", *args], cwd=ROOT, env=self.env, capture_output=True, text=True
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    def token(self, username: str = "admin") -> str:
+        return self.manage("token", username).strip()

@@ -1,0 +1,28 @@
+"""Real git repositories for tests."""
+
+import os
+import subprocess
+from pathlib import Path
+
+
+def git(folder: Path, *args: str) -> str:
+    """Plain git, apart from the project's own door to it, so that tests check one against the other."""
+    env = {key: value for key, value in os.environ.items() if not key.startswith("GIT_")}
+    env |= {"GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_SYSTEM": os.devnull}
+    identity = ["-c", "user.name=Test", "-c", "user.email=test@example.com", "-c", "commit.gpgsign=false"]
+    done = subprocess.run(["git", *identity, *args], cwd=folder, env=env, capture_output=True, text=True)
+    assert done.returncode == 0, f"git {args}: {done.stdout}{done.stderr}"
+    return done.stdout
+
+
+def make_repository(folder: Path, files: dict[str, str] | None = None) -> Path:
+    """A repository with one commit on `main`; its folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    git(folder, "init", "-q", "-b", "main")
+    for name, content in (files or {"README.md": "# Test\n", "src/app.py": "print('hello')\n"}).items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(content)
+    git(folder, "add", "-A")
+    git(folder, "commit", "-q", "-m", "Start")
+    return folder
