@@ -21,6 +21,8 @@ EVENTS_MAX_STREAMS = env.integer("EVENTS_MAX_STREAMS", 12_000, least=1)
 EVENTS_MAX_STREAMS_PER_USER = env.integer("EVENTS_MAX_STREAMS_PER_USER", 200, least=1)
 EVENTS_SEND_TIMEOUT_SECONDS = env.number("EVENTS_SEND_TIMEOUT_SECONDS", 30, least=0.1)
 
+EVENTS_ACCESS = "tasks.stream_access.StreamAccess"
+
 INSTALLED_APPS = [
     "daphne",
     "django.contrib.admin",

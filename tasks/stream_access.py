@@ -1,0 +1,100 @@
+"""Who may read which stream: the board's answers to the engine's questions (events/access.py)."""
+
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping
+from uuid import UUID
+
+from django.contrib.auth.models import User
+from django.contrib.sessions.models import Session
+from django.http import HttpRequest
+from django.utils import timezone
+
+from events.access import ALL, Principal, Scope, ScopeId
+from tasks.api.auth import bearer
+from tasks.models import ApiToken, ExecutionProcess, Project, TaskAttempt
+
+CHANGES = "changes"
+
+
+class StreamAccess:
+    """Sessions and bearer tokens; the scope is the set of projects one is a member of, ALL for superusers."""
+
+    def authenticate(self, request: HttpRequest) -> Principal | None:
+        if "Authorization" in request.headers:
+            token = bearer(request)
+            if token is None:
+                return None
+            return Principal(token.user_id, f"token:{token.pk}", token.user.is_staff)
+        user = request.user
+        if not isinstance(user, User) or not user.is_active or request.session.session_key is None:
+            return None
+        # The hash changes with the password, which signs every other session out.
+        credential = f"session:{request.session.session_key}:{user.get_session_auth_hash()}"
+        return Principal(user.pk, credential, user.is_staff)
+
+    def scope(self, principal: Principal) -> Scope:
+        return _scopes([principal.user_id])[principal.user_id]
+
+    def scopes_of(self, stream_ids: Collection[str]) -> Mapping[str, ScopeId]:
+        by_kind: dict[str, dict[UUID, str]] = defaultdict(dict)
+        found: dict[str, ScopeId] = {}
+        for stream_id in stream_ids:
+            kind, _, key = stream_id.partition(":")
+            if kind == CHANGES:
+                found[stream_id] = CHANGES
+            elif key:
+                by_kind[kind][UUID(key)] = stream_id
+        for kind, rows, path in (
+            ("logs", ExecutionProcess.objects, "task_attempt__task__project_id"),
+            ("diff", TaskAttempt.objects, "task__project_id"),
+        ):
+            names = by_kind[kind]
+            for key, project in rows.filter(pk__in=names).values_list("pk", path) if names else ():
+                found[names[key]] = project
+        return found
+
+    def still_valid(self, principals: Collection[Principal]) -> Mapping[Principal, Scope]:
+        users = {user.pk: user for user in User.objects.filter(pk__in=_ids(principals), is_active=True)}
+        sessions = _existing_sessions(principals)
+        tokens = set(
+            ApiToken.objects.filter(revoked_at=None, user__in=list(users)).values_list("pk", flat=True)
+        )
+        scopes = _scopes(users)
+
+        def holds(principal: Principal) -> bool:
+            user = users.get(principal.user_id)
+            if user is None:
+                return False
+            kind, _, key = principal.credential.partition(":")
+            if kind == "token":
+                return int(key) in tokens
+            session, _, password_hash = key.partition(":")
+            return session in sessions and password_hash == user.get_session_auth_hash()
+
+        return {principal: scopes[principal.user_id] for principal in principals if holds(principal)}
+
+
+def _ids(principals: Iterable[Principal]) -> set[int | str]:
+    return {principal.user_id for principal in principals}
+
+
+def _scopes(user_ids: Iterable[int | str]) -> dict[int | str, Scope]:
+    """The scope of each user: one query for the superusers, one for all memberships."""
+    ids = list(user_ids)
+    everything = set(User.objects.filter(pk__in=ids, is_superuser=True).values_list("pk", flat=True))
+    member_of: dict[int | str, set[ScopeId]] = defaultdict(set)
+    for user_id, project_id in Project.members.through.objects.filter(user_id__in=ids).values_list(
+        "user_id", "project_id"
+    ):
+        member_of[user_id].add(project_id)
+    return {key: ALL if key in everything else frozenset(member_of[key]) for key in ids}
+
+
+def _existing_sessions(principals: Iterable[Principal]) -> set[str]:
+    keys = {
+        principal.credential.split(":")[1]
+        for principal in principals
+        if principal.credential.startswith("session:")
+    }
+    alive = Session.objects.filter(session_key__in=keys, expire_date__gt=timezone.now())
+    return set(alive.values_list("session_key", flat=True))
