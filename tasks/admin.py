@@ -44,14 +44,12 @@ class TaskInline(admin.TabularInline):
 
 class AttemptInline(ReadOnlyInline):
     model = TaskAttempt
-    fields = ["executor", "branch", "outcome", "created_at"]
-    readonly_fields = fields
+    fields = readonly_fields = ("executor", "branch", "outcome", "created_at")
 
 
 class ProcessInline(ReadOnlyInline):
     model = ExecutionProcess
-    fields = ["run_reason", "status", "exit_code", "started_at", "completed_at"]
-    readonly_fields = fields
+    fields = readonly_fields = ("run_reason", "status", "exit_code", "started_at", "completed_at")
 
 
 @admin.register(Project)

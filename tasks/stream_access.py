@@ -54,7 +54,9 @@ class StreamAccess:
         return found
 
     def still_valid(self, principals: Collection[Principal]) -> Mapping[Principal, Scope]:
-        users = {user.pk: user for user in User.objects.filter(pk__in=_ids(principals), is_active=True)}
+        users: dict[int | str, User] = {
+            user.pk: user for user in User.objects.filter(pk__in=_ids(principals), is_active=True)
+        }
         sessions = _existing_sessions(principals)
         tokens = set(
             ApiToken.objects.filter(revoked_at=None, user__in=list(users)).values_list("pk", flat=True)

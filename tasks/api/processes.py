@@ -6,6 +6,7 @@ from ninja import Query, Router
 
 from events.capture import serialize
 from tasks import executors, permissions, runlogs, runner
+from tasks.api.auth import user_of
 from tasks.api.schemas import PROBLEMS, LogRecord, ProcessOut, PromptIn
 from tasks.models import ExecutionProcess
 
@@ -15,20 +16,20 @@ router = Router(tags=["runs"])
 @router.get("/executors", response={200: list[str], **PROBLEMS})
 def list_executors(request: HttpRequest) -> Any:
     """The names that the caller may start on this machine now."""
-    return executors.startable(request.user)
+    return executors.startable(user_of(request))
 
 
 @router.get("/processes", response={200: list[ProcessOut], **PROBLEMS})
 def list_processes(request: HttpRequest, task_attempt_id: UUID | None = None) -> Any:
-    rows = permissions.visible_processes(request.user)
+    rows = permissions.visible_processes(user_of(request))
     if task_attempt_id is not None:
-        rows = rows.filter(task_attempt=permissions.get_attempt(request.user, task_attempt_id))
+        rows = rows.filter(task_attempt=permissions.get_attempt(user_of(request), task_attempt_id))
     return [serialize(process) for process in rows]
 
 
 @router.get("/processes/{uuid:process_id}", response={200: ProcessOut, **PROBLEMS})
 def read_process(request: HttpRequest, process_id: UUID) -> Any:
-    return serialize(permissions.get_process(request.user, process_id))
+    return serialize(permissions.get_process(user_of(request), process_id))
 
 
 @router.patch("/processes/{uuid:process_id}", response={200: ProcessOut, **PROBLEMS})
@@ -48,7 +49,7 @@ def withdraw(request: HttpRequest, process_id: UUID) -> Any:
 def stop(request: HttpRequest, process_id: UUID) -> Any:
     """Asks a run to stop: SIGINT, then SIGTERM, then SIGKILL. Asking again, or after its end, changes nothing."""
     process = _startable(request, process_id)
-    runner.stop(process, request.user)
+    runner.stop(process, user_of(request))
     process.refresh_from_db()
     return serialize(process)
 
@@ -63,13 +64,13 @@ def read_logs(
     limit: int = Query(200, ge=1, le=5000),
     download: bool = False,
 ) -> Any:
-    process = permissions.get_process(request.user, process_id)
+    process = permissions.get_process(user_of(request), process_id)
     if download:
         return runlogs.download(process)
     return runlogs.page(process, before=before, after=after, limit=limit)
 
 
 def _startable(request: HttpRequest, process_id: UUID) -> ExecutionProcess:
-    process = permissions.get_process(request.user, process_id)
-    permissions.require(request.user, permissions.START_RUN, "start or stop programs")
+    process = permissions.get_process(user_of(request), process_id)
+    permissions.require(user_of(request), permissions.START_RUN, "start or stop programs")
     return process
