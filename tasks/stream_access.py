@@ -10,8 +10,8 @@ from django.http import HttpRequest
 from django.utils import timezone
 
 from events.access import ALL, Principal, Scope, ScopeId
-from tasks.api.auth import bearer
 from tasks.models import ApiToken, ExecutionProcess, Project, TaskAttempt
+from tasks.tokens import bearer
 
 CHANGES = "changes"
 

@@ -8,6 +8,7 @@ import secrets
 from datetime import timedelta
 
 from django.contrib.auth.models import User
+from django.http import HttpRequest
 from django.utils import timezone
 
 from tasks.models import ApiToken, SignInLink
@@ -33,6 +34,12 @@ def find_token(secret: str) -> ApiToken | None:
         .filter(digest=_digest(secret), revoked_at=None, user__is_active=True)
         .first()
     )
+
+
+def bearer(request: HttpRequest) -> ApiToken | None:
+    """The valid token of the Authorization header; None if there is none or it is not valid."""
+    scheme, _, secret = request.headers.get("Authorization", "").partition(" ")
+    return find_token(secret.strip()) if scheme.lower() == "bearer" else None
 
 
 def make_sign_in_link(user: User) -> str:

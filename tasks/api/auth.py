@@ -5,18 +5,7 @@ from django.http import HttpRequest
 from ninja.errors import HttpError
 from ninja.utils import check_csrf
 
-from tasks.models import ApiToken
-from tasks.tokens import find_token
-
-SCHEME = "bearer "
-
-
-def bearer(request: HttpRequest) -> ApiToken | None:
-    """The valid token of the Authorization header; None if there is none or it is not valid."""
-    header = request.headers.get("Authorization", "")
-    if not header.lower().startswith(SCHEME):
-        return None
-    return find_token(header[len(SCHEME) :].strip())
+from tasks.tokens import bearer
 
 
 def caller(request: HttpRequest) -> User | None:
