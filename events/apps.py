@@ -1,6 +1,18 @@
 from django.apps import AppConfig
+from django.conf import settings
 
 
 class EventsConfig(AppConfig):
     name = "events"
     verbose_name = "Event streams"
+
+    def ready(self) -> None:
+        from events.service import service
+
+        service.max_streams = getattr(settings, "EVENTS_MAX_STREAMS", service.max_streams)
+        service.max_streams_per_user = getattr(
+            settings, "EVENTS_MAX_STREAMS_PER_USER", service.max_streams_per_user
+        )
+        wheel = service.wheel
+        wheel.heartbeat = getattr(settings, "EVENTS_HEARTBEAT_SECONDS", wheel.heartbeat)
+        wheel.send_timeout = getattr(settings, "EVENTS_SEND_TIMEOUT_SECONDS", wheel.send_timeout)

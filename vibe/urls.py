@@ -3,7 +3,16 @@
 from django.contrib import admin
 from django.urls import include, path
 
+from events.api import stream
+
+streams = [
+    path("", stream("changes", narrow_by="project_id"), name="changes-stream"),
+    path("processes/<str:key>/logs", stream("logs"), name="logs-stream"),
+    path("task-attempts/<str:key>/diff", stream("diff"), name="diff-stream"),
+]
+
 urlpatterns = [
     path("admin/", admin.site.urls),
+    path("api/events/", include(streams)),
     path("", include("tasks.urls")),
 ]

@@ -1,0 +1,99 @@
+"""The views that open streams. Who may read what is asked of `events.access`."""
+
+from collections.abc import Callable, Coroutine
+from typing import Any
+from uuid import UUID
+
+from asgiref.sync import sync_to_async
+from django.http import HttpRequest, HttpResponse, HttpResponseBase
+
+from events import sse
+from events.access import Principal, ScopeId, access, narrowed
+from events.logs import Reader
+from events.responses import EventStreamResponse, headers_only, problem
+from events.service import ShuttingDown, TooManyStreams, service
+from events.subscriptions import Subscription
+from events.wheel import close_connections
+
+StreamView = Callable[..., Coroutine[Any, Any, HttpResponseBase]]
+
+
+class _Refusal(Exception):
+    """An answer other than a stream."""
+
+    def __init__(self, status: int, detail: str, **headers: str) -> None:
+        super().__init__(detail)
+        self.response = problem(status, detail, **headers)
+
+
+def stream(kind: str, *, narrow_by: str = "") -> StreamView:
+    """The view of one kind of stream, for a URL with or without a `key`, which is a UUID.
+
+    `narrow_by` names the query parameter, a UUID, that narrows what is shown to one scope.
+    """
+
+    async def view(request: HttpRequest, key: str = "") -> HttpResponseBase:
+        if request.method not in ("GET", "HEAD"):
+            return problem(405, "Streams are only read: use GET.", Allow="GET, HEAD")
+        try:
+            stream_id = f"{kind}:{_uuid(key)}" if key else kind
+            reader = await sync_to_async(_reader)(request, stream_id, narrow_by)
+            return await _open(request, stream_id, reader)
+        except _Refusal as refusal:
+            return refusal.response
+
+    return view
+
+
+async def _open(request: HttpRequest, stream_id: str, reader: Reader) -> HttpResponseBase:
+    cursor = sse.clean_cursor(request.headers.get("Last-Event-ID") or request.GET.get("cursor"))
+    if cursor is not None and await service.log(stream_id).is_over(cursor):
+        # The one status after which an EventSource stays away for good.
+        return HttpResponse(status=204)
+    if request.method == "HEAD":
+        return headers_only(request)
+    try:
+        service.admit(reader.principal)
+    except TooManyStreams as error:
+        service.metrics.refused += 1
+        raise _Refusal(429, str(error), Retry_After=str(error.retry_after)) from error
+    except ShuttingDown as error:
+        raise _Refusal(503, "The server is shutting down.", Retry_After="1") from error
+    try:
+        subscription = Subscription(service, stream_id, cursor, reader)
+    except BaseException:
+        service.release(reader.principal)
+        raise
+    subscription.admitted = True
+    return EventStreamResponse(request, subscription)
+
+
+def _reader(request: HttpRequest, stream_id: str, narrow_by: str) -> Reader:
+    """Who asks and what they may see. Runs in a thread, whose database connection is let go: a stream needs none."""
+    try:
+        principal = access().authenticate(request)
+        if principal is None:
+            raise _Refusal(401, "Sign in, or send a token.", WWW_Authenticate="Bearer")
+        return _permitted(request, principal, stream_id, narrow_by)
+    finally:
+        close_connections()
+
+
+def _permitted(request: HttpRequest, principal: Principal, stream_id: str, narrow_by: str) -> Reader:
+    scope = access().scope(principal)
+    part = request.GET.get(narrow_by, "") if narrow_by else ""
+    asked = f"{stream_id}:{_uuid(part)}" if part else stream_id
+    place: ScopeId | None = None
+    if ":" in asked:
+        place = access().scopes_of([asked]).get(asked)
+        if place is None or place not in scope:
+            raise _Refusal(404, "There is no such stream.")
+    narrow = place if part else None
+    return Reader(principal, narrowed(scope, narrow) or scope, narrow, request.GET.dict())
+
+
+def _uuid(raw: str) -> UUID:
+    try:
+        return UUID(raw)
+    except ValueError:
+        raise _Refusal(404, f"There is no {raw!r}.") from None

@@ -1,0 +1,227 @@
+"""A subscription: one reader's cursor in one log, and the next bytes for it.
+
+It owns no task, no timer and no queue. What wakes it is one future, set by the store (there is more), by the
+wheel (a heartbeat is due) or by the service (the end); what it does next depends on its flags alone.
+"""
+
+import asyncio
+import threading
+import time
+from collections.abc import AsyncIterator, Callable
+from typing import TYPE_CHECKING
+
+from events import sse
+from events.logs import Reader
+from events.store import Batch
+
+if TYPE_CHECKING:
+    from events.service import EventService
+
+
+class Subscription:
+    """`async for chunk in subscription` gives bytes to write, until the stream ends. One consumer only."""
+
+    __slots__ = (
+        "__weakref__",
+        "_begun",
+        "_cursor",
+        "_ended",
+        "_farewell",
+        "_future",
+        "_greeted",
+        "_log",
+        "_loop",
+        "_position",
+        "_since",
+        "_starting",
+        "_thread",
+        "admitted",
+        "beat",
+        "closed",
+        "handed_over",
+        "number",
+        "on_cut",
+        "opened_at",
+        "reader",
+        "restart",
+        "service",
+        "stream_id",
+        "task",
+    )
+
+    def __init__(self, service: "EventService", stream_id: str, cursor: str | None, reader: Reader) -> None:
+        self.service = service
+        self.stream_id = stream_id
+        self.reader = reader
+        self.beat = False
+        """A heartbeat is due."""
+        self.restart = False
+        """What the reader may see has changed: start over from a full state."""
+        self.admitted = False
+        """Counted against the limits; `close` gives that back."""
+        self.handed_over = 0.0
+        """Since when the bytes last given out are being written (time.monotonic); 0 while nothing is."""
+        self.on_cut: Callable[[], None] | None = None
+        """Drops the connection at once, where the server lets us."""
+        self.task: asyncio.Task[object] | None = None
+        self.opened_at = time.time()
+        self.number = 0
+        """Which in the order of arrival: spreads the heartbeats."""
+        self._loop = asyncio.get_running_loop()
+        self._thread = threading.get_ident()
+        self.closed = False
+        self._cursor = cursor
+        self._position = 0
+        self._since = 0.0
+        self._greeted = False
+        self._begun = False
+        self._ended = False
+        self._farewell = False
+        self._future: asyncio.Future[None] | None = None
+        self._starting: asyncio.Task[Batch] | None = None
+        self._log = service.attach(self)
+
+    # --- reading
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self
+
+    async def __anext__(self) -> bytes:
+        chunk = await self.next()
+        if not chunk:
+            raise StopAsyncIteration
+        return chunk
+
+    async def next(self) -> bytes:
+        """The next bytes to write; empty when the stream is over. May be cancelled and called again."""
+        self._written()
+        while True:
+            if self._farewell or self.closed:
+                return b""
+            chunk = self._due() or (await self._more() if self._begun else await self._first())
+            if chunk:
+                self.handed_over = time.monotonic()
+                return chunk
+
+    def _written(self) -> None:
+        """What was given out before has been taken."""
+        if self._since and self.handed_over:
+            self.service.metrics.latency.observe(time.monotonic() - self._since)
+        self.handed_over = self._since = 0.0
+
+    def _due(self) -> bytes:
+        """What does not come from the log: the greeting, the farewell, a heartbeat."""
+        if not self._greeted:
+            self._greeted = True
+            return sse.prime(self._cursor or self._log.origin)
+        if self._ended:
+            self._farewell = True
+            return sse.farewell()
+        if self.beat:
+            self.beat = False
+            return sse.HEARTBEAT
+        return b""
+
+    async def _first(self) -> bytes:
+        """The log's first frames. They may take long to make, and heartbeats go out meanwhile."""
+        if self._starting is None:
+            self._starting = self._loop.create_task(self._start())
+            self._starting.add_done_callback(self._poke)
+        if not self._starting.done():
+            await self._pause(None)
+            return b""
+        batch, self._starting = self._starting.result(), None
+        self._begun = True
+        return self._take(batch)
+
+    async def _start(self) -> Batch:
+        await self.service.ready(self.stream_id)
+        return await self._log.start(self._cursor, self.reader)
+
+    async def _more(self) -> bytes:
+        if self.restart:
+            self.restart = self._begun = False
+            self._cursor = None
+            self.service.metrics.resyncs += 1
+            return b""
+        position = self._position
+        batch = await self._log.read(position, self.reader)
+        if batch.data or batch.position != position or batch.finished:
+            return self._take(batch)
+        await self._pause(position)
+        return b""
+
+    def _take(self, batch: Batch) -> bytes:
+        self._position = batch.position
+        self._since = batch.since
+        self._farewell = batch.finished
+        metrics = self.service.metrics
+        metrics.chunks += 1
+        metrics.bytes += len(batch.data)
+        return batch.data
+
+    async def _pause(self, position: int | None) -> None:
+        """Until the log has more, or somebody calls `poke`."""
+        if self._ended or self.beat or self.restart or self.closed:
+            return
+        future = self._future = self._loop.create_future()
+        if position is not None:
+            self._log.store.notify(position, future)
+        try:
+            await future
+        finally:
+            self._future = None
+            if position is not None:
+                self._log.store.forget(future)
+
+    # --- what others do to it
+
+    def _poke(self, _: object = None) -> None:
+        future = self._future
+        if future is not None and not future.done():
+            future.set_result(None)
+
+    def due_beat(self) -> None:
+        self.beat = True
+        self._poke()
+
+    def start_over(self, reader: Reader) -> None:
+        """Goes on as another reader, from a full state."""
+        self.reader = reader
+        self.restart = True
+        self._poke()
+
+    def end(self) -> None:
+        """Says farewell after what is being written now, and ends the stream."""
+        self._ended = True
+        self._poke()
+
+    def cut(self) -> None:
+        """Ends the stream without waiting for the client, which takes nothing any more."""
+        self.service.metrics.cut += 1
+        self._ended = self._farewell = True
+        if self.on_cut is not None:
+            self.on_cut()
+        if self.task is not None:
+            self.task.cancel()
+        self._poke()
+
+    async def aclose(self) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Leaves the stream. Safe to call again, and from another thread (Django closes responses in one)."""
+        if self.closed:
+            return
+        if threading.get_ident() != self._thread:
+            if not self._loop.is_closed():
+                self._loop.call_soon_threadsafe(self.close)
+            return
+        self.closed = True
+        if self._starting is not None:
+            self._starting.cancel()
+        self.service.detach(self)
+        if self.admitted:
+            self.admitted = False
+            self.service.release(self.reader.principal)
+        self._poke()

@@ -1,0 +1,129 @@
+"""What happens to open streams by the clock: one task for all of them, whatever their number.
+
+Streams are spread over the heartbeat interval, so that ten thousand heartbeats are many small portions and not
+one long pause. The same turn looks for clients that take nothing, and asks the application, in one go for all
+streams, who may still read.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Collection, Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING, Final
+
+from asgiref.sync import sync_to_async
+from django.db import DatabaseError, connections
+
+from events.access import Principal, Scope, ScopeId, access, narrowed
+
+if TYPE_CHECKING:
+    from events.service import EventService
+    from events.subscriptions import Subscription
+
+logger = logging.getLogger("events")
+
+_SLOTS: Final = 32
+_LEAST_TURN: Final = 0.02
+"""Seconds."""
+
+
+class Wheel:
+    def __init__(self, service: "EventService") -> None:
+        self.heartbeat = 15.0
+        self.send_timeout = 30.0
+        self._service = service
+        self._task: asyncio.Task[None] | None = None
+        self._check: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Turns while there are streams. Called on the event loop at each new stream."""
+        loop = asyncio.get_running_loop()
+        if self._task is None or self._task.done() or self._task.get_loop() is not loop:
+            self._task = loop.create_task(self._turn())
+
+    def stop(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            self._task = None
+
+    async def _turn(self) -> None:
+        slots = max(1, min(_SLOTS, int(self.heartbeat / _LEAST_TURN)))
+        # A little early: fifteen seconds are the most that a proxy is to see without a byte.
+        step = self.heartbeat / slots * 0.95
+        due, slot = time.monotonic(), 0
+        while self._service.has_subscriptions():
+            due = max(due + step, time.monotonic())
+            await asyncio.sleep(due - time.monotonic())
+            slot = (slot + 1) % slots
+            self._visit(slot, slots)
+            # Twice a heartbeat, so that the answer is acted on within one.
+            if slot % max(1, slots // 2) == 0:
+                self.check_access()
+
+    def _visit(self, slot: int, slots: int) -> None:
+        too_old = time.monotonic() - self.send_timeout
+        for subscription in self._service.subscriptions():
+            if 0 < subscription.handed_over < too_old:
+                self._cut(subscription)
+            elif subscription.number % slots == slot:
+                subscription.due_beat()
+
+    def _cut(self, subscription: "Subscription") -> None:
+        logger.info("Cut a reader of %s that took nothing for %gs", subscription.stream_id, self.send_timeout)
+        subscription.cut()
+
+    # --- who may still read
+
+    def check_access(self) -> None:
+        """Asks soon, once, for all streams; a question that is still being answered is enough."""
+        if self._check is None or self._check.done():
+            self._check = asyncio.get_running_loop().create_task(self._check_access())
+
+    async def _check_access(self) -> None:
+        streams = [one for one in self._service.subscriptions() if one.admitted]
+        principals = {one.reader.principal for one in streams}
+        stream_ids = {one.stream_id for one in streams if ":" in one.stream_id}
+        if not principals:
+            return
+        try:
+            scopes, places = await sync_to_async(_ask, thread_sensitive=False)(principals, stream_ids)
+        except DatabaseError as error:
+            logger.warning("Could not ask who may still read, and will ask again: %s", error)
+            return
+        for one in streams:
+            _hold_to(one, scopes.get(one.reader.principal), places)
+
+
+def _ask(
+    principals: Collection[Principal], stream_ids: Collection[str]
+) -> tuple[Mapping[Principal, Scope], Mapping[str, ScopeId]]:
+    try:
+        return access().still_valid(principals), access().scopes_of(stream_ids) if stream_ids else {}
+    finally:
+        close_connections()
+
+
+def close_connections() -> None:
+    """Lets this thread's database connections go, whatever CONN_MAX_AGE says, but not out of a transaction."""
+    for connection in connections.all(initialized_only=True):
+        if not connection.in_atomic_block:
+            connection.close()
+
+
+def _hold_to(subscription: "Subscription", scope: Scope | None, places: Mapping[str, ScopeId]) -> None:
+    """Ends a stream whose reader may no longer read it, and restarts one whose reader now sees other things."""
+    reader = subscription.reader
+    if scope is None:
+        return subscription.end()
+    if ":" in subscription.stream_id:
+        place = places.get(subscription.stream_id)
+        if place is None or place not in scope:
+            subscription.end()
+        return None
+    now = narrowed(scope, reader.narrow)
+    if now is None:
+        subscription.end()
+    elif now != reader.scope:
+        subscription.start_over(replace(reader, scope=now))
+    return None
