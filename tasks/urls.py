@@ -1,3 +1,17 @@
-from django.urls import URLPattern
+"""The addresses of the pages."""
 
-urlpatterns: list[URLPattern] = []
+from django.urls import path
+
+from tasks.views import board, projects, session
+
+urlpatterns = [
+    path("", projects.home, name="home"),
+    path("sign-in/", session.sign_in, name="sign-in"),
+    path("sign-in/<str:secret>", session.sign_in_by_link, name="sign-in-link"),
+    path("sign-out/", session.sign_out, name="sign-out"),
+    path("projects/new/", projects.new, name="project-new"),
+    path("projects/<uuid:project_id>/", board.board, name="board"),
+    path("projects/<uuid:project_id>/settings/", projects.change, name="project-settings"),
+    path("projects/<uuid:project_id>/delete/", projects.delete, name="project-delete"),
+    path("folders/", projects.folders, name="folders"),
+]

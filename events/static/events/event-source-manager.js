@@ -1,0 +1,258 @@
+// An EventSource that a page can leave alone.
+//
+// The contract:
+//  - Every message arrives once and in order. A new connection resumes with ?cursor=<last id>.
+//  - A line that breaks is opened again after an exponential backoff with full jitter; a line on which nothing,
+//    not even a heartbeat, arrived for too long counts as broken.
+//  - A native EventSource ends for good at any status but 200 and does not say which: HEAD tells a sign-out (401),
+//    a stream that is no more (403, 404) and one that has ended (204) from a server that is restarting.
+//  - A hidden page lets go of its connection and resumes when it is shown; so does one that leaves (pagehide).
+//  - Over HTTP/1.1 a browser opens six connections to a host: see connection-slots.js.
+
+import { takeSlot } from "./connection-slots.js";
+
+const FIRST_DELAY = 400;
+const LONGEST_DELAY = 15_000;
+const STEADY = 5_000;
+const HIDDEN_GRACE = 400;
+
+/**
+ * Events (CustomEvent, by addEventListener):
+ *  - "message": {type, data, id}: type is "message" or one of `names`; data is the text as it came
+ *  - "state": {state, retryAt}: see `state`; retryAt is in milliseconds since 1970, or null
+ *
+ * States: idle, connecting, live, reconnecting (until retryAt), offline (the same, and the browser says there is
+ * no network), paused (the page is hidden), signedout, gone (no such stream for this reader), finished.
+ */
+export class EventSourceManager extends EventTarget {
+  #url;
+  #names;
+  #silence;
+  #keepHidden;
+  #source = null;
+  #slot = null;
+  #state = "idle";
+  #retryAt = null;
+  #attempt = 0;
+  #timer = null;
+  #watchdog = null;
+  #hiding = null;
+  #seen = 0;
+  #generation = 0;
+  #leaving = new AbortController();
+
+  /**
+   * @param {string} url with its query, without a cursor
+   * @param {object} options cursor: the id to resume after; names: further event names to pass on ("finished");
+   *   heartbeatSeconds: the server's beat, 15 by default; keepHidden: () => true where a hidden page stays connected
+   */
+  constructor(url, { cursor = null, names = [], heartbeatSeconds, keepHidden = () => false } = {}) {
+    super();
+    this.cursor = cursor;
+    this.#url = url;
+    this.#names = [...new Set(["message", "heartbeat", "finished", "reset", ...names])];
+    const beat = heartbeatSeconds ?? Number(document.body.dataset.heartbeat || 15);
+    this.#silence = Math.max(1_500, beat * 2_500);
+    this.#keepHidden = keepHidden;
+  }
+
+  get url() {
+    return this.#url;
+  }
+
+  get state() {
+    return this.#state;
+  }
+
+  get retryAt() {
+    return this.#retryAt;
+  }
+
+  /** Connects, and stays so until close() or the stream's end. */
+  start() {
+    const on = (target, name, f) => target.addEventListener(name, f, { signal: this.#leaving.signal });
+    on(document, "visibilitychange", () => this.#visibility());
+    on(window, "pagehide", () => this.#pause());
+    on(window, "pageshow", () => this.#resume());
+    on(window, "online", () => this.retryNow());
+    on(window, "offline", () => this.#suspect());
+    if (this.#hidden()) this.#pause();
+    else this.#connect();
+    return this;
+  }
+
+  /** Ends it for good. */
+  close() {
+    this.#leaving.abort();
+    this.#end("idle");
+  }
+
+  /** Tries at once instead of at retryAt. */
+  retryNow() {
+    if (["reconnecting", "offline", "signedout"].includes(this.#state)) this.#connect();
+  }
+
+  /** Starts over from `cursor` (null: from the first). */
+  restart(cursor) {
+    this.cursor = cursor;
+    if (this.#state === "paused") return;
+    this.#set("connecting");
+    this.#connect();
+  }
+
+  async #connect() {
+    this.#drop();
+    const generation = this.#generation;
+    if (!["reconnecting", "offline", "live"].includes(this.#state)) this.#set("connecting");
+    const slot = await takeSlot(() => this.#yield(generation));
+    if (generation !== this.#generation) return slot.release();
+    this.#slot = slot;
+    const source = new EventSource(this.#address(), { withCredentials: false });
+    this.#source = source;
+    this.#beat();
+    source.onopen = () => this.#opened();
+    source.onerror = () => this.#broken();
+    for (const name of this.#names) source.addEventListener(name, (event) => this.#receive(name, event));
+  }
+
+  #address() {
+    if (!this.cursor) return this.#url;
+    return `${this.#url}${this.#url.includes("?") ? "&" : "?"}cursor=${encodeURIComponent(this.cursor)}`;
+  }
+
+  #opened() {
+    this.#beat();
+    this.#set("live");
+    // A server that accepts and hangs up at once must not be asked in a tight loop.
+    this.#timer = setTimeout(() => (this.#attempt = 0), STEADY);
+  }
+
+  #receive(type, event) {
+    this.#beat();
+    if (this.#state !== "live") this.#set("live");
+    if (event.lastEventId) this.cursor = event.lastEventId;
+    if (type === "heartbeat") return;
+    this.dispatchEvent(new CustomEvent("message", { detail: { type, data: event.data, id: event.lastEventId } }));
+    if (type === "finished") this.#end("finished");
+  }
+
+  async #broken() {
+    this.#drop();
+    const generation = this.#generation;
+    const delay = this.#backoff();
+    this.#wait(delay);
+    const status = await this.#probe();
+    if (generation !== this.#generation) return;
+    if (status === 204) this.#end("finished");
+    else if (status === 401) this.#signedOut();
+    else if (status === 403 || status === 404) this.#end("gone");
+    else if (status === 429) this.#wait(Math.max(delay, 5_000));
+  }
+
+  /** Full jitter: after a restart of the server its readers come back spread out, not all at once. */
+  #backoff() {
+    const most = Math.min(LONGEST_DELAY, FIRST_DELAY * 2 ** this.#attempt);
+    this.#attempt += 1;
+    return most * (0.4 + 0.6 * Math.random());
+  }
+
+  #wait(delay) {
+    clearTimeout(this.#timer);
+    this.#retryAt = Date.now() + delay;
+    this.#timer = setTimeout(() => this.#connect(), delay);
+    this.#set(navigator.onLine ? "reconnecting" : "offline", true);
+  }
+
+  /** The status that the address answers with, 0 where nobody answers. */
+  async #probe() {
+    try {
+      const signal = AbortSignal.timeout(4_000);
+      const answer = await fetch(this.#address(), { method: "HEAD", cache: "no-store", redirect: "manual", signal });
+      return answer.status;
+    } catch {
+      return 0;
+    }
+  }
+
+  /** The browser says the network went away; a server on this machine is still there, so ask it. */
+  async #suspect() {
+    if (this.#state !== "live") return;
+    const generation = this.#generation;
+    if ((await this.#probe()) === 0 && generation === this.#generation) this.#broken();
+  }
+
+  /** Signed out: the page says so, and looks now and then whether somebody signed in in another tab. */
+  #signedOut() {
+    this.#end("signedout");
+    const generation = this.#generation;
+    this.#timer = setTimeout(async () => {
+      const status = await this.#probe();
+      if (generation !== this.#generation) return;
+      if (status === 401) this.#signedOut();
+      else this.#connect();
+    }, LONGEST_DELAY);
+  }
+
+  #beat() {
+    this.#seen = Date.now();
+    this.#watchdog ??= setInterval(() => this.#watch(), Math.min(1_000, this.#silence / 2));
+  }
+
+  #watch() {
+    if (Date.now() - this.#seen > this.#silence) this.#broken();
+  }
+
+  #hidden() {
+    return document.visibilityState === "hidden" && !this.#keepHidden();
+  }
+
+  #visibility() {
+    clearTimeout(this.#hiding);
+    if (document.visibilityState === "visible") this.#resume();
+    else this.#hiding = setTimeout(() => this.#hidden() && this.#pause(), HIDDEN_GRACE);
+  }
+
+  #pause() {
+    if (this.#over()) return;
+    this.#end("paused");
+  }
+
+  #resume() {
+    if (this.#state !== "paused") return;
+    this.#attempt = 0;
+    this.#connect();
+  }
+
+  #over() {
+    return ["idle", "finished", "gone", "paused"].includes(this.#state);
+  }
+
+  /** Others wait for a connection: give this one up for a moment. Nothing is lost, as the cursor is exact. */
+  #yield(generation) {
+    if (generation === this.#generation && this.#source) this.#connect();
+  }
+
+  #end(state) {
+    this.#drop();
+    this.#retryAt = null;
+    this.#set(state, true);
+  }
+
+  #drop() {
+    this.#generation += 1;
+    clearTimeout(this.#timer);
+    clearInterval(this.#watchdog);
+    this.#watchdog = null;
+    this.#source?.close();
+    this.#source = null;
+    this.#slot?.release();
+    this.#slot = null;
+  }
+
+  #set(state, always = false) {
+    if (state === "live") this.#retryAt = null;
+    if (state === this.#state && !always) return;
+    this.#state = state;
+    this.dispatchEvent(new CustomEvent("state", { detail: { state, retryAt: this.#retryAt } }));
+  }
+}

@@ -1,0 +1,31 @@
+"""Template tags of the design system."""
+
+from django import template
+from django.templatetags.static import static
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+
+register = template.Library()
+
+
+@register.simple_tag
+def icon(name: str, extra: str = "") -> SafeString:
+    """A picture of the sprite tasks/icons.svg, drawn in the text's colour and hidden from screen readers."""
+    return format_html(
+        '<svg class="icon {}" aria-hidden="true" focusable="false"><use href="{}#{}"></use></svg>',
+        extra,
+        static("tasks/icons.svg"),
+        name,
+    )
+
+
+@register.filter
+def hue(word: str) -> int:
+    """A hue (0 to 345 degrees) that stays with the word; components.js computes the same."""
+    return sum((place + 1) * ord(letter) for place, letter in enumerate(word)) * 37 % 24 * 15
+
+
+@register.filter
+def initials(name: str) -> str:
+    words = [word for word in name.replace(".", " ").replace("_", " ").replace("-", " ").split() if word]
+    return "".join(word[0] for word in words[:2]) or "?"

@@ -1,0 +1,1 @@
+"""The pages. A view reads as: fetch with permission, guard, change, respond."""

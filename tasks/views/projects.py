@@ -1,0 +1,182 @@
+"""The list of projects, making one, its settings."""
+
+from collections.abc import Mapping
+from typing import Any
+from uuid import UUID
+
+from django import forms
+from django.conf import settings
+from django.contrib.auth.decorators import login_required
+from django.contrib.auth.models import User
+from django.core.exceptions import PermissionDenied
+from django.db.models import Count, Q, QuerySet
+from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.shortcuts import redirect, render
+from django.views.decorators.http import require_GET, require_POST
+
+from tasks import projects
+from tasks.errors import Refused
+from tasks.folders import list_folder
+from tasks.models import ExecutionProcess, Project, Task
+from tasks.permissions import (
+    ADD_PROJECT,
+    CHANGE_PROJECT,
+    DELETE_PROJECT,
+    RUN_SCRIPT,
+    get_project,
+    require,
+    visible_projects,
+)
+
+SCRIPTS = ("setup_script", "cleanup_script", "dev_script")
+
+
+class ProjectForm(forms.ModelForm):
+    """The fields of a project. What they may hold is judged by tasks/projects.py, for pages and API alike."""
+
+    class Meta:
+        model = Project
+        fields = ("repo_path", "name", "target_branch", *SCRIPTS, "copy_files")
+
+    def __init__(self, *args: Any, may_script: bool, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        for name in ("name", "target_branch"):
+            self.fields[name].required = False
+        if not may_script:
+            for name in SCRIPTS:
+                del self.fields[name]
+
+    def validate_unique(self) -> None:
+        """Left to the database: two who make the same project at once are told the same."""
+
+
+@login_required
+@require_GET
+def home(request: HttpRequest) -> HttpResponse:
+    context = {
+        "projects": _with_counts(visible_projects(request.user)),
+        "may_add": request.user.has_perm(ADD_PROJECT),
+    }
+    return render(request, "pages/projects.html", context)
+
+
+def _with_counts(rows: QuerySet[Project]) -> list[Project]:
+    """The projects with `counts` ({status: number of tasks}) and `running` (runs that go on), in three queries."""
+    found = list(rows)
+    counts: dict[UUID, dict[str, int]] = {project.pk: {} for project in found}
+    by_status = Task.objects.filter(project__in=counts).order_by().values_list("project", "status")
+    for project, status, number in by_status.annotate(number=Count("pk")):
+        counts[project][status] = number
+    running = dict(
+        ExecutionProcess.objects.filter(
+            Q(status=ExecutionProcess.Status.RUNNING), task_attempt__task__project__in=counts
+        )
+        .order_by()
+        .values_list("task_attempt__task__project")
+        .annotate(number=Count("pk"))
+    )
+    for project in found:
+        project.counts = counts[project.pk]  # type: ignore[attr-defined]
+        project.total = sum(counts[project.pk].values())  # type: ignore[attr-defined]
+        project.running = running.get(project.pk, 0)  # type: ignore[attr-defined]
+    return found
+
+
+@login_required
+def new(request: HttpRequest) -> HttpResponse:
+    require(request.user, ADD_PROJECT, "add projects")
+    form = _form(request)
+    if request.method == "POST" and form.is_valid():
+        project = _saved(form, lambda fields: projects.create_project(_user(request), fields))
+        if project is not None:
+            return redirect("board", project.pk)
+    return _form_page(request, form)
+
+
+@login_required
+def change(request: HttpRequest, project_id: UUID) -> HttpResponse:
+    project = get_project(request.user, project_id)
+    require(request.user, CHANGE_PROJECT, "change projects")
+    form = _form(request, project)
+    if request.method == "POST" and form.is_valid():
+        members = [name for name in request.POST.get("members", "").replace(",", " ").split() if name]
+
+        def save(fields: Mapping[str, Any]) -> Project:
+            return projects.change_project(_user(request), get_project(request.user, project_id), fields)
+
+        if _saved(form, lambda fields: save({**fields, "members": members})) is not None:
+            return redirect("board", project_id)
+    return _form_page(request, form, get_project(request.user, project_id))
+
+
+@login_required
+@require_POST
+def delete(request: HttpRequest, project_id: UUID) -> HttpResponse:
+    project = get_project(request.user, project_id)
+    require(request.user, DELETE_PROJECT, "delete projects")
+    try:
+        projects.delete(project, task__project=project)
+    except Refused as refusal:
+        form = _form(request, project, bound=False)
+        context = _context(request, form, project) | {"refused": refusal.message}
+        return render(request, "pages/project_form.html", context, status=refusal.status)
+    return redirect("home")
+
+
+@login_required
+@require_GET
+def folders(request: HttpRequest) -> HttpResponse:
+    """{path, parent, repository, more, folders: [{name, path, repository}]}: what the folder chooser shows."""
+    if not (request.user.has_perm(ADD_PROJECT) or request.user.has_perm(CHANGE_PROJECT)):
+        raise PermissionDenied("You may not add projects.")
+    try:
+        listing = list_folder(request.GET.get("path", ""), settings.VIBE_REPO_ROOTS)
+    except Refused as refusal:
+        return JsonResponse({"detail": refusal.message}, status=refusal.status)
+    roots = [str(root) for root in settings.VIBE_REPO_ROOTS]
+    return JsonResponse(listing.as_json() | {"roots": roots})
+
+
+def _user(request: HttpRequest) -> User:
+    assert isinstance(request.user, User)
+    return request.user
+
+
+def _form(request: HttpRequest, project: Project | None = None, bound: bool = True) -> ProjectForm:
+    data = request.POST if bound and request.method == "POST" else None
+    initial = {"repo_path": request.GET.get("path", "")} if project is None else None
+    return ProjectForm(data, instance=project, initial=initial, may_script=request.user.has_perm(RUN_SCRIPT))
+
+
+def _saved(form: ProjectForm, save: Any) -> Project | None:
+    """What `save` made of the form's fields; None, and the words beside the fields, where it was refused."""
+    fields = {name: form.cleaned_data[name] for name in form.changed_data if name in form.cleaned_data}
+    fields = {"repo_path": form.cleaned_data["repo_path"], **fields}
+    try:
+        saved: Project = save(fields)
+    except Refused as refusal:
+        form.add_error(_field_of(refusal), refusal.message)
+        return None
+    return saved
+
+
+def _field_of(refusal: Refused) -> str | None:
+    if "branch" in refusal.message:
+        return "target_branch"
+    return None if "user" in refusal.message else "repo_path"
+
+
+def _form_page(request: HttpRequest, form: ProjectForm, project: Project | None = None) -> HttpResponse:
+    status = 422 if form.errors else 200
+    return render(request, "pages/project_form.html", _context(request, form, project), status=status)
+
+
+def _context(request: HttpRequest, form: ProjectForm, project: Project | None) -> dict[str, Any]:
+    members = project.members.order_by("username") if project else []
+    return {
+        "form": form,
+        "project": project,
+        "members": [user.get_username() for user in members],
+        "may_delete": project is not None and request.user.has_perm(DELETE_PROJECT),
+        "roots": settings.VIBE_REPO_ROOTS,
+    }
