@@ -1,0 +1,243 @@
+"""The one door to the git program, and one function a question.
+
+Every call is an argument list with its own `cwd`; names that come from people stand behind `--` or as full
+references, so that none is taken for an option. No hook of the repository runs: what the board does with git is
+done by plumbing, and a failing hook must not leave it half done.
+"""
+
+import os
+import signal
+import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from django.conf import settings
+
+from tasks.errors import Refused
+
+TIMEOUT_SECONDS: Final = 600.0
+EMPTY_TREE: Final = "4b825dc642cb6eb9a060e54bf8d69288fbee4904"
+
+_CONFIG: Final = (
+    ("core.hooksPath", os.devnull),
+    ("core.fsmonitor", "false"),
+    ("core.quotePath", "false"),
+    ("core.splitIndex", "false"),
+    ("commit.gpgSign", "false"),
+    ("gc.auto", "0"),
+    ("maintenance.auto", "false"),
+    ("advice.addEmbeddedRepo", "false"),
+    ("advice.detachedHead", "false"),
+)
+
+
+class GitError(Exception):
+    """Git said no. Shows the command, its exit code and both outputs."""
+
+    def __init__(self, command: Sequence[str], code: int, stdout: bytes, stderr: bytes) -> None:
+        self.command = tuple(command)
+        self.code = code
+        self.stdout = stdout.decode(errors="replace").strip()
+        self.stderr = stderr.decode(errors="replace").strip()
+        super().__init__(
+            f"{' '.join(self.command)} ended with {code}\nstdout: {self.stdout}\nstderr: {self.stderr}"
+        )
+
+    @property
+    def reason(self) -> str:
+        """What git itself said, in short, for a person."""
+        text = self.stderr or self.stdout or f"git ended with code {self.code}"
+        return text.removeprefix("fatal: ").removeprefix("error: ")
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    code: int
+    stdout: bytes
+    stderr: bytes
+
+    @property
+    def text(self) -> str:
+        return os.fsdecode(self.stdout).removesuffix("\n")
+
+
+@dataclass(frozen=True, slots=True)
+class RepoInfo:
+    path: Path
+    """The top folder of its work tree, symlinks resolved."""
+    default_branch: str
+    branches: list[str]
+
+
+def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
+    """The server's environment without GIT_*, for a git that speaks English, asks nobody and takes no needless lock."""
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
+    clean |= {
+        "LC_ALL": "C",
+        "GIT_TERMINAL_PROMPT": "0",
+        "GIT_OPTIONAL_LOCKS": "0",
+        "GIT_LITERAL_PATHSPECS": "1",
+        "GIT_CONFIG_COUNT": str(len(_CONFIG)),
+    }
+    for number, (name, value) in enumerate(_CONFIG):
+        clean[f"GIT_CONFIG_KEY_{number}"] = name
+        clean[f"GIT_CONFIG_VALUE_{number}"] = value
+    return clean | dict(extra or {})
+
+
+def run(
+    *args: str | Path,
+    cwd: str | Path,
+    stdin: bytes = b"",
+    env: Mapping[str, str] | None = None,
+    accept: Sequence[int] = (0,),
+    timeout: float = TIMEOUT_SECONDS,
+) -> Result:
+    """Runs `git args…` in `cwd`. Raises GitError for an exit code not in `accept`.
+
+    Git gets a session of its own: a signal to the server's process group does not cut it off in its middle.
+    """
+    command = ["git", *(os.fspath(arg) for arg in args)]
+    try:
+        process = subprocess.Popen(
+            command,
+            cwd=cwd,
+            env=environment(env),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            start_new_session=True,
+        )
+    except OSError as error:
+        raise GitError(command, 127, b"", f"cannot run in {cwd}: {error.strerror}".encode()) from error
+    try:
+        stdout, stderr = process.communicate(stdin, timeout)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        stdout, stderr = process.communicate()
+        stderr += b"\nstopped: it took longer than %d s" % timeout
+        raise GitError(command, process.returncode, stdout, stderr) from None
+    if process.returncode not in accept:
+        raise GitError(command, process.returncode, stdout, stderr)
+    return Result(process.returncode, stdout, stderr)
+
+
+def commit_of(repo: str | Path, name: str) -> str | None:
+    """The commit a full reference or an object id stands for; None where there is none."""
+    found = run(
+        "rev-parse",
+        "--verify",
+        "--quiet",
+        "--end-of-options",
+        f"{name}^{{commit}}",
+        cwd=repo,
+        accept=(0, 1, 128),
+    )
+    return found.text if found.code == 0 and found.text else None
+
+
+def branch_commit(repo: str | Path, branch: str) -> str | None:
+    return commit_of(repo, f"refs/heads/{branch}")
+
+
+def tree_of(repo: str | Path, commit: str) -> str:
+    return run("rev-parse", "--verify", "--end-of-options", f"{commit}^{{tree}}", cwd=repo).text
+
+
+def head_branch(worktree: str | Path) -> str | None:
+    """The branch that is checked out; None when HEAD is detached."""
+    found = run("symbolic-ref", "--quiet", "HEAD", cwd=worktree, accept=(0, 1))
+    return found.text.removeprefix("refs/heads/") if found.code == 0 else None
+
+
+def branches(repo: str | Path) -> list[str]:
+    """Local branches that have a commit, in alphabetical order."""
+    found = run("for-each-ref", "--format=%(refname:lstrip=2)", "refs/heads", cwd=repo)
+    return [line for line in found.text.split("\n") if line]
+
+
+def is_ancestor(repo: str | Path, old: str, new: str) -> bool:
+    return run("merge-base", "--is-ancestor", old, new, cwd=repo, accept=(0, 1)).code == 0
+
+
+def git_folder(worktree: str | Path, name: str = "") -> Path:
+    """The git folder of this worktree, or where a file of it lies (`index`, `info/exclude`), absolute."""
+    question = ("--git-path", name) if name else ("--git-dir",)
+    found = run("rev-parse", *question, cwd=worktree).text
+    return Path(worktree, found)
+
+
+def common_folder(worktree: str | Path) -> Path:
+    """The git folder that all worktrees of the repository share."""
+    return Path(worktree, run("rev-parse", "--git-common-dir", cwd=worktree).text)
+
+
+def checkouts(repo: str | Path) -> dict[Path, str | None]:
+    """Every worktree of the repository that exists, with the branch checked out in it (None: detached)."""
+    found: dict[Path, str | None] = {}
+    for block in run("worktree", "list", "--porcelain", "-z", cwd=repo).stdout.split(b"\0\0"):
+        lines = {line.partition(b" ")[0]: line.partition(b" ")[2] for line in block.split(b"\0") if line}
+        if b"worktree" not in lines or b"bare" in lines:
+            continue
+        path = Path(os.fsdecode(lines[b"worktree"]))
+        if path.is_dir():
+            branch = os.fsdecode(lines.get(b"branch", b""))
+            found[path] = branch.removeprefix("refs/heads/") or None
+    return found
+
+
+def check_repository(path: str, roots: Sequence[Path]) -> RepoInfo:
+    """What the board needs to know of a repository; raises Refused (422) with what to do where it cannot be used."""
+    if not path or "\0" in path or not os.path.isabs(path):
+        raise Refused(f"{path!r} is not an absolute path: give one like {Path.home() / 'my-project'}.", 422)
+    folder = Path(path).resolve()
+    allowed = [*(root.resolve() for root in roots), settings.VIBE_DATA.resolve() / "demo"]
+    if not any(folder.is_relative_to(root) for root in allowed):
+        shown = os.pathsep.join(str(root) for root in roots)
+        raise Refused(
+            f"{folder} lies outside the folders where repositories may lie ({shown}). "
+            "VIBE_REPO_ROOTS in the server's environment says which these are.",
+            422,
+        )
+    if not folder.is_dir():
+        raise Refused(f"There is no folder {folder}.", 422)
+    _check_top(folder)
+    names = branches(folder)
+    if not names:
+        raise Refused(
+            f"{folder} has no branch with a commit yet. Make one: git commit --allow-empty -m 'First commit'",
+            422,
+        )
+    return RepoInfo(folder, _default_branch(folder, names), names)
+
+
+def _check_top(folder: Path) -> None:
+    try:
+        top = Path(run("rev-parse", "--show-toplevel", cwd=folder).text)
+    except GitError as error:
+        raise Refused(_why_unusable(folder, error), 422) from error
+    if top != folder:
+        raise Refused(f"{folder} lies inside a repository; give its top folder: {top}", 422)
+
+
+def _why_unusable(folder: Path, error: GitError) -> str:
+    said = error.stderr
+    if "dubious ownership" in said:
+        return (
+            f"{folder} belongs to another account, so git refuses to use it. If you trust it, run as the "
+            f"server's account: git config --global --add safe.directory {folder}"
+        )
+    if "must be run in a work tree" in said:
+        return f"{folder} is a bare repository, with no files to work on: give a clone of it that has a work tree."
+    if "not a git repository" in said:
+        return f"{folder} is not a git repository. Make it one with: git init"
+    return f"git cannot use {folder}: {error.reason}"
+
+
+def _default_branch(folder: Path, names: Sequence[str]) -> str:
+    for name in (head_branch(folder), "main", "master"):
+        if name in names:
+            return str(name)
+    return names[0]

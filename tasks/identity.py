@@ -1,0 +1,36 @@
+"""In whose name the board commits: the account's git identity, or the person's who asked where it has none."""
+
+from pathlib import Path
+
+from django.contrib.auth.models import User
+
+from tasks import git
+
+FALLBACK = ("Vibe", "vibe@localhost")
+
+
+def environment(repo: Path, user: User | None = None) -> dict[str, str]:
+    """GIT_COMMITTER_* and GIT_AUTHOR_* where git's configuration does not know them."""
+    found = git.run("var", "GIT_COMMITTER_IDENT", cwd=repo, accept=(0, 1, 128), env=_strict())
+    if found.code == 0:
+        return {}
+    name, email = FALLBACK
+    if user is not None:
+        name = user.get_full_name() or user.get_username()
+        email = user.email or f"{user.get_username()}@localhost"
+    return {
+        "GIT_AUTHOR_NAME": name,
+        "GIT_AUTHOR_EMAIL": email,
+        "GIT_COMMITTER_NAME": name,
+        "GIT_COMMITTER_EMAIL": email,
+    }
+
+
+def _strict() -> dict[str, str]:
+    """Makes git refuse to guess an address from the machine's name, on top of the usual configuration."""
+    count = int(git.environment()["GIT_CONFIG_COUNT"])
+    return {
+        "GIT_CONFIG_COUNT": str(count + 1),
+        f"GIT_CONFIG_KEY_{count}": "user.useConfigOnly",
+        f"GIT_CONFIG_VALUE_{count}": "true",
+    }

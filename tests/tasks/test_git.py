@@ -1,0 +1,123 @@
+"""Git's edge: which repositories can be used, and what a person is told about those that cannot."""
+
+import os
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from tasks import git
+from tasks.errors import Refused
+from tests.repositories import git as plain
+
+ROOTS = [Path(tempfile.gettempdir())]
+
+
+def refusal(path: Path | str) -> str:
+    with pytest.raises(Refused) as caught:
+        git.check_repository(str(path), ROOTS)
+    assert caught.value.status == 422
+    return caught.value.message
+
+
+class TestCheckRepository:
+    def test_knows_branches_and_the_one_checked_out(self, repository: Path) -> None:
+        plain(repository, "branch", "other")
+        plain(repository, "checkout", "-q", "-b", "topic")
+        info = git.check_repository(str(repository), ROOTS)
+        assert (info.path, info.default_branch, info.branches) == (
+            repository,
+            "topic",
+            ["main", "other", "topic"],
+        )
+
+    def test_resolves_symlinks_before_it_looks_where_the_repository_lies(
+        self, repository: Path, tmp_path: Path
+    ) -> None:
+        link = tmp_path / "link"
+        link.symlink_to(repository)
+        assert git.check_repository(str(link), ROOTS).path == repository
+        (tmp_path / "out").symlink_to("/etc")
+        assert "outside" in refusal(tmp_path / "out")
+
+    @pytest.mark.parametrize("path", ["", "relative/path", "~/x", "-C", "/tmp/a\0b"])
+    def test_wants_an_absolute_path(self, path: str) -> None:
+        assert "absolute" in refusal(path)
+
+    def test_outside_of_the_roots(self) -> None:
+        assert "VIBE_REPO_ROOTS" in refusal("/etc")
+
+    def test_no_such_folder(self, tmp_path: Path) -> None:
+        assert "no folder" in refusal(tmp_path / "nowhere")
+
+    def test_no_repository(self, tmp_path: Path) -> None:
+        assert "git init" in refusal(tmp_path)
+
+    def test_inside_a_repository(self, repository: Path) -> None:
+        assert f"top folder: {repository}" in refusal(repository / "src")
+
+    def test_bare_repository(self, tmp_path: Path) -> None:
+        plain(tmp_path, "init", "-q", "--bare", "bare")
+        assert "bare" in refusal(tmp_path / "bare")
+
+    def test_no_commit(self, tmp_path: Path) -> None:
+        plain(tmp_path, "init", "-q", "empty")
+        assert "--allow-empty" in refusal(tmp_path / "empty")
+
+    def test_safe_directory_refusal(self, repository: Path) -> None:
+        if os.getuid() != 0:
+            pytest.skip("only root can give a folder away")
+        for folder in (repository, repository / ".git"):
+            os.chown(folder, 12345, 12345)
+        assert f"safe.directory {repository}" in refusal(repository)
+
+    def test_detached_head_falls_back_to_a_branch(self, repository: Path) -> None:
+        plain(repository, "branch", "zebra")
+        plain(repository, "checkout", "-q", "--detach")
+        assert git.check_repository(str(repository), ROOTS).default_branch == "main"
+
+    def test_shallow_clone_can_be_used(self, repository: Path, tmp_path: Path) -> None:
+        plain(repository, "commit", "-q", "--allow-empty", "-m", "second")
+        plain(tmp_path, "clone", "-q", "--depth", "1", f"file://{repository}", "shallow")
+        assert git.check_repository(str(tmp_path / "shallow"), ROOTS).branches == ["main"]
+
+    def test_worktree_of_a_repository_can_be_used(self, repository: Path, tmp_path: Path) -> None:
+        plain(repository, "worktree", "add", "-q", "-b", "side", str(tmp_path / "side"))
+        assert git.check_repository(str(tmp_path / "side"), ROOTS).default_branch == "side"
+
+    def test_branch_that_looks_like_an_option(self, repository: Path) -> None:
+        plain(repository, "update-ref", "refs/heads/--upload-pack=x", "HEAD")
+        assert "--upload-pack=x" in git.check_repository(str(repository), ROOTS).branches
+        assert git.branch_commit(repository, "--upload-pack=x") == git.branch_commit(repository, "main")
+
+
+class TestRun:
+    def test_error_shows_command_code_and_both_outputs(self, repository: Path) -> None:
+        with pytest.raises(git.GitError) as caught:
+            git.run("cat-file", "-p", "nonsense", cwd=repository)
+        said = str(caught.value)
+        assert "git cat-file -p nonsense ended with 128" in said
+        assert "stdout: \nstderr: fatal: Not a valid object name nonsense" in said
+
+    def test_scrubs_git_variables(self, repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("GIT_DIR", "/nonexistent")
+        monkeypatch.setenv("LC_ALL", "de_DE.UTF-8")
+        assert git.head_branch(repository) == "main"
+
+    def test_folder_that_is_gone(self, tmp_path: Path) -> None:
+        with pytest.raises(git.GitError, match="No such file"):
+            git.run("status", cwd=tmp_path / "gone")
+
+    def test_stops_what_takes_too_long(self, repository: Path) -> None:
+        with pytest.raises(git.GitError, match="longer than"):
+            git.run("-c", "alias.nap=!sleep 60", "nap", cwd=repository, timeout=0.2)
+
+
+def test_checkouts_names_the_branch_of_each_worktree(repository: Path, tmp_path: Path) -> None:
+    plain(repository, "worktree", "add", "-q", "-b", "side", str(tmp_path / "si de"))
+    plain(repository, "worktree", "add", "-q", "--detach", str(tmp_path / "loose"))
+    assert git.checkouts(repository) == {
+        repository: "main",
+        tmp_path / "si de": "side",
+        tmp_path / "loose": None,
+    }

@@ -1,0 +1,176 @@
+"""Worktrees on real repositories: made whole or not at all, removed without losing work."""
+
+import os
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+
+from tasks import git, worktrees
+from tasks.errors import Refused
+from tasks.models import Project
+from tests.repositories import git as plain
+
+
+def project_on(repository: Path, **fields: str) -> Project:
+    return Project(name="p", repo_path=str(repository), target_branch="main", **fields)
+
+
+def traces(repository: Path) -> tuple[list[str], int]:
+    return git.branches(repository), len(git.checkouts(repository))
+
+
+def fail_checkout_hook(repository: Path) -> None:
+    hook = repository / ".git/hooks/post-checkout"
+    hook.parent.mkdir(exist_ok=True)
+    hook.write_text("#!/bin/sh\nexit 1\n")
+    hook.chmod(0o755)
+
+
+class TestCreate:
+    def test_makes_branch_and_folder_at_the_target(self, repository: Path) -> None:
+        attempt = uuid4()
+        made = worktrees.create(project_on(repository), attempt, "Fix the  Bug: ünï!", "main")
+        assert made.branch == f"vibe/{attempt.hex[:8]}-fix-the-bug-uni"
+        assert made.base_commit == git.branch_commit(repository, "main")
+        assert made.path.name == str(attempt)
+        assert (made.path / "src/app.py").is_file()
+        assert git.head_branch(made.path) == made.branch
+
+    def test_title_without_a_letter_git_could_use(self, repository: Path) -> None:
+        assert worktrees.create(project_on(repository), uuid4(), "--日本語--", "main").branch.endswith(
+            "-task"
+        )
+
+    def test_failing_hook_does_not_run(self, repository: Path) -> None:
+        fail_checkout_hook(repository)
+        assert worktrees.create(project_on(repository), uuid4(), "x", "main").path.is_dir()
+
+    def test_unknown_target_leaves_nothing(self, repository: Path) -> None:
+        with pytest.raises(Refused, match="no branch 'nope'"):
+            worktrees.create(project_on(repository), uuid4(), "x", "nope")
+        assert traces(repository) == (["main"], 1)
+
+    def test_failure_in_the_middle_leaves_nothing(self, repository: Path) -> None:
+        attempt = uuid4()
+        worktrees.folder_of(attempt).parent.mkdir(parents=True, exist_ok=True)
+        worktrees.folder_of(attempt).write_text("a file where the folder should be")
+        with pytest.raises(Refused):
+            worktrees.create(project_on(repository), attempt, "x", "main")
+        assert traces(repository) == (["main"], 1)
+        assert worktrees.folder_of(attempt).is_file()
+
+    def test_branch_in_the_way_is_named(self, repository: Path) -> None:
+        plain(repository, "branch", "vibe")
+        with pytest.raises(Refused, match="called 'vibe'"):
+            worktrees.create(project_on(repository), uuid4(), "x", "main")
+        assert traces(repository) == (["main", "vibe"], 1)
+
+    def test_leftovers_of_a_killed_call_are_replaced(self, repository: Path) -> None:
+        attempt = uuid4()
+        project = project_on(repository)
+        first = worktrees.create(project, attempt, "x", "main")
+        assert worktrees.create(project, attempt, "x", "main") == first
+
+    def test_branch_with_commits_of_its_own_is_not_touched(self, repository: Path) -> None:
+        attempt = uuid4()
+        branch = worktrees.branch_of(attempt, "x")
+        plain(repository, "checkout", "-q", "-b", branch)
+        plain(repository, "commit", "-q", "--allow-empty", "-m", "mine")
+        with pytest.raises(Refused, match="commits of its own"):
+            worktrees.create(project_on(repository), attempt, "x", "main")
+        assert branch in git.branches(repository)
+
+    def test_from_a_worktree_of_the_repository(self, repository: Path, tmp_path: Path) -> None:
+        plain(repository, "worktree", "add", "-q", "-b", "side", str(tmp_path / "side"))
+        made = worktrees.create(project_on(tmp_path / "side"), uuid4(), "x", "side")
+        assert git.head_branch(made.path) == made.branch
+
+    def test_from_a_shallow_clone(self, repository: Path, tmp_path: Path) -> None:
+        plain(repository, "commit", "-q", "--allow-empty", "-m", "second")
+        plain(tmp_path, "clone", "-q", "--depth", "1", f"file://{repository}", "shallow")
+        assert worktrees.create(project_on(tmp_path / "shallow"), uuid4(), "x", "main").path.is_dir()
+
+    def test_target_that_looks_like_an_option(self, repository: Path) -> None:
+        plain(repository, "update-ref", "refs/heads/--force", "HEAD")
+        assert worktrees.create(project_on(repository), uuid4(), "x", "--force").path.is_dir()
+
+
+class TestCopyFiles:
+    def test_copies_patterns_and_folders(self, repository: Path) -> None:
+        (repository / ".env").write_text("A=1")
+        (repository / "conf/deep").mkdir(parents=True)
+        (repository / "conf/deep/a.ini").write_text("a")
+        made = worktrees.create(
+            project_on(repository, copy_files="# secrets\n.env*\nconf/\n"), uuid4(), "x", "main"
+        )
+        assert (made.path / ".env").read_text() == "A=1"
+        assert (made.path / "conf/deep/a.ini").read_text() == "a"
+        assert made.notes == ()
+
+    def test_nothing_from_outside_and_nothing_of_git(self, repository: Path, tmp_path: Path) -> None:
+        (tmp_path / "secret").write_text("s")
+        (repository / "link").symlink_to(tmp_path / "secret")
+        patterns = f"../secret\n{tmp_path}/secret\nlink\n.git/config\n.git\nmissing\n"
+        made = worktrees.create(project_on(repository, copy_files=patterns), uuid4(), "x", "main")
+        assert len(made.notes) == 6
+        assert not (made.path / "link").exists()
+        assert (made.path / ".git").is_file()
+
+    def test_does_not_overwrite(self, repository: Path) -> None:
+        (repository / "README.md").write_text("changed, not committed")
+        made = worktrees.create(project_on(repository, copy_files="README.md"), uuid4(), "x", "main")
+        assert (made.path / "README.md").read_text() == "# Test\n"
+
+
+class TestRemove:
+    def test_removes_folder_and_registration_but_not_the_branch(self, repository: Path) -> None:
+        made = worktrees.create(project_on(repository), uuid4(), "x", "main")
+        (made.path / "untracked").write_text("x")
+        worktrees.remove(repository, made.path)
+        assert traces(repository) == (["main", made.branch], 1)
+        assert not made.path.exists()
+
+    def test_folder_deleted_by_hand(self, repository: Path) -> None:
+        made = worktrees.create(project_on(repository), uuid4(), "x", "main")
+        worktrees.delete_folder(made.path)
+        worktrees.remove(repository, made.path)
+        assert "prunable" not in plain(repository, "worktree", "list", "--porcelain")
+
+    def test_read_only_folders(self, repository: Path) -> None:
+        made = worktrees.create(project_on(repository), uuid4(), "x", "main")
+        (made.path / "cache").mkdir()
+        (made.path / "cache/file").write_text("x")
+        os.chmod(made.path / "cache", 0o500)
+        worktrees.remove(repository, made.path)
+        assert not made.path.exists()
+
+
+class TestKeepWork:
+    def test_keeps_uncommitted_and_untracked_work_but_not_ignored_files(self, repository: Path) -> None:
+        attempt = uuid4()
+        made = worktrees.create(project_on(repository), attempt, "x", "main")
+        (made.path / "README.md").write_text("changed\n")
+        (made.path / "new file").write_text("new\n")
+        (made.path / ".gitignore").write_text("*.log\n")
+        (made.path / "a.log").write_text("noise")
+        before = plain(made.path, "status", "--porcelain")
+        ref = worktrees.keep_work(repository, made.path, attempt)
+        assert ref == f"refs/vibe/kept/{attempt}"
+        assert plain(repository, "show", f"{ref}:new file") == "new\n"
+        assert plain(repository, "show", f"{ref}:README.md") == "changed\n"
+        assert "a.log" not in plain(repository, "ls-tree", "-r", "--name-only", ref)
+        assert plain(made.path, "status", "--porcelain") == before
+
+    def test_nothing_to_keep(self, repository: Path) -> None:
+        attempt = uuid4()
+        made = worktrees.create(project_on(repository), attempt, "x", "main")
+        assert worktrees.keep_work(repository, made.path, attempt) is None
+
+    def test_repository_without_a_commit_inside(self, repository: Path) -> None:
+        attempt = uuid4()
+        made = worktrees.create(project_on(repository), attempt, "x", "main")
+        plain(made.path, "init", "-q", "inner")
+        (made.path / "kept").write_text("k")
+        ref = worktrees.keep_work(repository, made.path, attempt)
+        assert plain(repository, "show", f"{ref}:kept") == "k"
