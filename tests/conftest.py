@@ -7,7 +7,12 @@ import tempfile
 _DATA = tempfile.mkdtemp(prefix="vibe-tests-")
 os.environ["VIBE_DATA"] = _DATA
 os.environ["VIBE_REPO_ROOTS"] = tempfile.gettempdir()
-os.environ.setdefault("DJANGO_SETTINGS_MODULE", "vibe.settings")
+os.environ["DJANGO_SETTINGS_MODULE"] = "vibe.settings"
+
+import django  # noqa: E402
+
+# Not left to the ini option of pytest-django, which reads the settings before this file has run.
+django.setup()
 
 from collections.abc import Iterator  # noqa: E402
 from pathlib import Path  # noqa: E402
