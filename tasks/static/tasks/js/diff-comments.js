@@ -1,0 +1,64 @@
+// Comments on lines of a diff, kept in this browser until they are sent to the agent. Pure but for the storage.
+
+/** A comment: {id, file, side: "old"|"new", line, code, text}. */
+export class Comments extends EventTarget {
+  constructor(attemptId, storage = localStorage) {
+    super();
+    this.key = `vibe.comments.${attemptId}`;
+    this.storage = storage;
+    this.all = this.#read();
+  }
+
+  get size() {
+    return this.all.length;
+  }
+
+  of(file) {
+    return this.all.filter((comment) => comment.file === file);
+  }
+
+  put(comment) {
+    const id = comment.id ?? `${Date.now().toString(36)}${Math.random().toString(36).slice(2, 8)}`;
+    this.all = [...this.all.filter((other) => other.id !== id), { ...comment, id }].sort(byPlace);
+    this.#changed(comment.file);
+  }
+
+  remove({ id, file }) {
+    this.all = this.all.filter((comment) => comment.id !== id);
+    this.#changed(file);
+  }
+
+  clear() {
+    const files = new Set(this.all.map((comment) => comment.file));
+    this.all = [];
+    for (const file of files) this.#changed(file);
+  }
+
+  #read() {
+    try {
+      const stored = JSON.parse(this.storage.getItem(this.key) ?? "[]");
+      return Array.isArray(stored) ? stored : [];
+    } catch {
+      return [];
+    }
+  }
+
+  #changed(file) {
+    if (this.all.length) this.storage.setItem(this.key, JSON.stringify(this.all));
+    else this.storage.removeItem(this.key);
+    this.dispatchEvent(new CustomEvent("change", { detail: { file } }));
+  }
+}
+
+const byPlace = (a, b) => (a.file === b.file ? a.line - b.line : a.file < b.file ? -1 : 1);
+
+/**
+ * Where a comment belongs now: the line with the same code nearest to where it was, or null when that is gone.
+ * @param {object[]} lines of all hunks
+ */
+export function place(comment, lines) {
+  const number = (line) => line[comment.side];
+  const same = lines.filter((line) => number(line) !== null && line.text === comment.code);
+  const distance = (line) => Math.abs(number(line) - comment.line);
+  return same.reduce((best, line) => (best === null || distance(line) < distance(best) ? line : best), null);
+}

@@ -1,0 +1,386 @@
+// The live diff of an attempt: file tree, files, comments, steps by keyboard; updated without moving the reader.
+
+import { DiffStream } from "../../events/diff-stream.js";
+import { api } from "./api.js";
+import { toggle, tool } from "./controls.js";
+import { Highlighter } from "./diff-code.js";
+import { Comments } from "./diff-comments.js";
+import { DiffFile } from "./diff-file.js";
+import { DiffTree } from "./diff-tree.js";
+import { announce, findAll, h, icon, placeInOrder, setText } from "./dom.js";
+import { fileOfHash } from "./places.js";
+
+/** Narrower than this, in CSS pixels, two columns of code cannot be read: the view is unified. */
+const SPLIT_WIDTH = 760;
+
+export class DiffView extends EventTarget {
+  /**
+   * Events: "counts" {files, additions, deletions}; "send" {comments} when the reader sends their comments.
+   * @param {HTMLElement} element with `data-attempt` and `data-highlight` (the address that colours code)
+   * @param {object} options comments: whether lines can be commented; keys: whether the keyboard steps;
+   *   following: whether its files answer to the page's address
+   */
+  constructor(element, { attemptId = element.dataset.attempt, comments = true, keys = true, following = true, tree = true } = {}) {
+    super();
+    this.element = element;
+    this.attemptId = attemptId;
+    this.settings = { keys, following, tree };
+    this.options = { ignoreWhitespace: false };
+    this.files = new Map();
+    this.viewed = readViewed(attemptId);
+    this.comments = comments ? new Comments(attemptId) : null;
+    this.highlighter = new Highlighter(element.dataset.highlight);
+    this.leaving = new AbortController();
+    this.#build();
+    this.#listen();
+    this.stream = new DiffStream(attemptId);
+    this.stream.addEventListener("files", ({ detail }) => this.#changed(detail.changed));
+    for (const name of ["ready", "finished", "state"]) this.stream.addEventListener(name, () => this.#say());
+    this.stream.start();
+  }
+
+  get split() {
+    return this.wantsSplit && this.element.clientWidth >= SPLIT_WIDTH;
+  }
+
+  destroy() {
+    this.leaving.abort();
+    this.stream.close();
+    this.sight.disconnect();
+    this.resize.disconnect();
+    this.element.replaceChildren();
+  }
+
+  isViewed({ file, diff, additions, deletions }) {
+    return this.viewed[file] === `${additions}.${deletions}.${diff.length}`;
+  }
+
+  setViewed(file, viewed) {
+    const { additions, deletions, diff } = file.record;
+    if (viewed) this.viewed[file.path] = `${additions}.${deletions}.${diff.length}`;
+    else delete this.viewed[file.path];
+    localStorage.setItem(`vibe.viewed.${this.attemptId}`, JSON.stringify(this.viewed));
+    this.keepPlace(() => file.fold(viewed));
+  }
+
+  async loadWhole(path) {
+    const [record] = await api.get(`/api/task-attempts/${this.attemptId}/diff?file=${encodeURIComponent(path)}`, { timeout: 60_000 });
+    return record;
+  }
+
+  #build() {
+    this.summary = h("span.diff-summary", { role: "status" });
+    this.sendButton = h("button.button.button-small.button-primary", { type: "button", hidden: true, onclick: () => this.#send() }, icon("send"), h("span"));
+    this.message = h("div.diff-message.empty");
+    this.list = h("div.diff-files", { tabindex: "-1" }, this.message);
+    this.tree = new DiffTree();
+    this.element.classList.add("diff");
+    this.element.replaceChildren(
+      h("div.diff-bar", {}, this.summary, h("div.diff-tools", {}, this.sendButton, ...this.#tools())),
+      h("div.diff-panes", {}, this.settings.tree && this.tree.element, this.list),
+    );
+    this.sight = new IntersectionObserver((entries) => this.#inSight(entries), { root: this.list, rootMargin: "900px 0px" });
+    this.resize = new ResizeObserver(() => this.#resized());
+    this.resize.observe(this.element);
+    this.#say();
+  }
+
+  #tools() {
+    const redraw = () => this.keepPlace(() => this.#redraw());
+    const tools = [
+      toggle("Split", { key: "diff-split", on: false, title: "Old and new side by side (u)", change: (on) => { this.wantsSplit = on; redraw(); } }),
+      toggle("Ignore blanks", { key: "diff-blanks", on: false, title: "Hide changes of white space (w)", change: (on) => { this.options.ignoreWhitespace = on; redraw(); } }),
+    ];
+    [this.splitButton, this.blanksButton] = tools;
+    if (this.settings.tree) {
+      tools.push(toggle("Files", { key: "diff-tree", on: true, title: "Show the list of files", change: (on) => this.element.classList.toggle("is-treeless", !on) }));
+    }
+    tools.push(tool("chevrons", "Fold all", "Fold or show all files", () => this.#foldAll()));
+    tools.at(-1).firstChild.remove();
+    return tools;
+  }
+
+  #listen() {
+    const { signal } = this.leaving;
+    this.list.addEventListener("scroll", () => this.#scrolled(), { signal, passive: true });
+    this.list.addEventListener("click", (event) => this.#clicked(event), { signal });
+    this.tree.element.addEventListener("click", (event) => this.#treeClicked(event), { signal });
+    this.comments?.addEventListener("change", ({ detail }) => this.#commented(detail.file), { signal });
+    if (this.settings.keys) document.addEventListener("keydown", (event) => this.#key(event), { signal });
+    if (this.settings.following) window.addEventListener("hashchange", () => this.#followHash(), { signal });
+  }
+
+  // What arrives
+
+  #changed(paths) {
+    this.keepPlace(() => {
+      for (const path of paths) this.#put(path, this.stream.files.get(path));
+      this.#order();
+    });
+    this.#count();
+    this.#say();
+    if (this.settings.following && !this.followed) this.#followHash();
+  }
+
+  #put(path, record) {
+    const file = this.files.get(path);
+    if (!record) {
+      if (!file) return;
+      this.sight.unobserve(file.element);
+      file.element.remove();
+      this.files.delete(path);
+    } else if (file) {
+      file.setRecord(record);
+    } else {
+      const fresh = new DiffFile(this, record);
+      fresh.element.file = fresh;
+      fresh.element.dataset.key = path;
+      if (this.isViewed(record)) fresh.fold(true);
+      this.files.set(path, fresh);
+      this.pending = [...(this.pending ?? []), fresh];
+    }
+  }
+
+  #order() {
+    placeInOrder(this.list, this.#ordered().map((file) => file.element));
+    for (const file of this.pending ?? []) this.sight.observe(file.element);
+    this.pending = [];
+  }
+
+  #ordered() {
+    return [...this.files.values()].sort((a, b) => comparePaths(a.path, b.path));
+  }
+
+  #count() {
+    const records = this.#ordered().map((file) => file.record);
+    const sum = (name) => records.reduce((total, record) => total + record[name], 0);
+    this.counts = { files: records.length, additions: sum("additions"), deletions: sum("deletions") };
+    this.tree.setFiles(records.map((record) => ({ ...record, comments: this.comments?.of(record.file).length ?? 0 })));
+    this.dispatchEvent(new CustomEvent("counts", { detail: this.counts }));
+  }
+
+  #commented(path) {
+    this.keepPlace(() => this.files.get(path)?.draw());
+    this.#count();
+    this.#say();
+  }
+
+  #say() {
+    const { files = 0, additions = 0, deletions = 0 } = this.counts ?? {};
+    const { ready, finished, state } = this.stream ?? {};
+    this.summary.replaceChildren(
+      ...(files ? [h("strong", {}, `${files.toLocaleString()} ${files === 1 ? "file" : "files"}`), " ", h("span.plus", {}, `+${additions}`), " ", h("span.minus", {}, `−${deletions}`)] : []),
+      ...(ready || finished || state === "gone" ? [] : [h("span.count", {}, files ? " · loading…" : "")]),
+    );
+    this.message.hidden = files > 0;
+    this.message.replaceChildren(...this.#emptyMessage(ready || finished, state));
+    const count = this.comments?.size ?? 0;
+    this.sendButton.hidden = !count;
+    setText(this.sendButton.lastChild, `Send ${count} ${count === 1 ? "comment" : "comments"}`);
+  }
+
+  #emptyMessage(settled, state) {
+    if (state === "gone") return [icon("warning"), h("h3", {}, "This diff is no longer there"), h("p", {}, "Its attempt was deleted, or you may no longer see it.")];
+    if (settled) return [icon("diff"), h("h3", {}, "Nothing changed yet"), h("p", {}, "What the agent changes in its worktree appears here as it happens.")];
+    return [h("span.skeleton.diff-skeleton"), h("span.skeleton.diff-skeleton"), h("span.visually-hidden", {}, "Loading the changes")];
+  }
+
+  // The reader's place
+
+  /** Changes the page so that what the reader looks at stays where it is on the screen. */
+  keepPlace(change) {
+    const anchors = this.#anchors();
+    const focused = this.list?.contains(document.activeElement) ? document.activeElement : null;
+    change();
+    const anchor = anchors.find(({ element }) => element.isConnected);
+    if (anchor) this.list.scrollTop += anchor.element.getBoundingClientRect().top - anchor.top;
+    if (focused?.isConnected && document.activeElement !== focused) focused.focus({ preventScroll: true });
+  }
+
+  /** Elements at the top edge and where they are: several, as the first may be what goes away. */
+  #anchors() {
+    if (!this.list?.scrollTop) return [];
+    const edge = this.list.getBoundingClientRect().top;
+    const below = (element) => element.getBoundingClientRect().bottom > edge + 40;
+    const from = this.#ordered().find(({ element }) => below(element));
+    if (!from) return [];
+    const rows = findAll(".diff-line", from.body).filter(below).slice(0, 40);
+    const next = from.element.nextElementSibling;
+    return [...rows, from.element, next].filter(Boolean).map((element) => ({ element, top: element.getBoundingClientRect().top }));
+  }
+
+  #inSight(entries) {
+    this.keepPlace(() => {
+      for (const { target, isIntersecting } of entries) target.file.show(isIntersecting);
+    });
+  }
+
+  #scrolled() {
+    this.scrolling ||= requestAnimationFrame(() => {
+      this.scrolling = 0;
+      this.tree.setCurrent(this.#current()?.path ?? null);
+    });
+  }
+
+  #current() {
+    const edge = this.list.getBoundingClientRect().top + 60;
+    return this.#ordered().find(({ element }) => element.getBoundingClientRect().bottom > edge);
+  }
+
+  #resized() {
+    const { split } = this;
+    if (split === this.wasSplit) return;
+    this.wasSplit = split;
+    this.keepPlace(() => this.#redraw());
+  }
+
+  #redraw() {
+    for (const file of this.files.values()) file.draw();
+  }
+
+  #foldAll() {
+    const files = this.#ordered();
+    const fold = files.some((file) => !file.isFolded);
+    this.keepPlace(() => files.forEach((file) => file.fold(fold)));
+  }
+
+  // Going somewhere
+
+  #followHash() {
+    const path = fileOfHash(location.hash);
+    const file = path && this.files.get(path);
+    if (!file) return;
+    this.followed = true;
+    this.goTo(file);
+  }
+
+  goTo(file) {
+    file.show(true);
+    file.element.scrollIntoView({ block: "start" });
+    this.tree.setCurrent(file.path);
+  }
+
+  #treeClicked(event) {
+    const link = event.target.closest("a");
+    const file = link && this.files.get(link.parentElement.path);
+    if (!file) return;
+    event.preventDefault();
+    if (this.settings.following) history.replaceState(history.state, "", link.hash);
+    if (file.isFolded) file.fold(false);
+    this.goTo(file);
+  }
+
+  #clicked(event) {
+    const cell = event.target.closest(".diff-number");
+    const row = cell?.closest(".diff-line");
+    if (!row || !this.comments) return;
+    const file = row.closest(".diff-file").file;
+    const lines = row.item.lines;
+    const line = lines.length === 2 && cell.cellIndex >= 2 ? lines[1] : lines[0];
+    if (line) this.#comment(file, row, line);
+  }
+
+  #comment(file, row, line) {
+    this.#point(row);
+    file.comment(line, line.kind === "del" ? "old" : "new");
+  }
+
+  #send() {
+    this.dispatchEvent(new CustomEvent("send", { detail: { comments: this.comments.all } }));
+  }
+
+  // The keyboard
+
+  #key(event) {
+    const typing = event.target.closest?.("input:not([type=checkbox]), textarea, select, [contenteditable], dialog");
+    if (typing || event.ctrlKey || event.metaKey || event.altKey || !this.element.offsetParent) return;
+    const actions = {
+      j: () => this.#stepFile(1), k: () => this.#stepFile(-1),
+      n: () => this.#stepChange(1), p: () => this.#stepChange(-1),
+      c: () => this.#commentHere(), o: () => this.#foldHere(), v: () => this.#viewedHere(),
+      u: () => this.splitButton.click(), w: () => this.blanksButton.click(),
+    };
+    const action = actions[event.key];
+    if (!action || !this.files.size) return;
+    event.preventDefault();
+    action();
+  }
+
+  #stepFile(by) {
+    const files = this.#ordered();
+    const at = files.indexOf(this.#current());
+    const edge = this.list.getBoundingClientRect().top;
+    const begun = at >= 0 && files[at].element.getBoundingClientRect().top < edge - 4;
+    const next = files[Math.min(Math.max(0, at + (by < 0 && begun ? 0 : by)), files.length - 1)];
+    this.goTo(next);
+    next.foldButton.focus({ preventScroll: true });
+    announce(`${next.path}, ${next.record.additions} added, ${next.record.deletions} deleted`);
+  }
+
+  #stepChange(by) {
+    const rows = findAll(".diff-line", this.list).filter((row) => row.item.lines.some((line) => line && line.kind !== "context"));
+    const starts = rows.filter((row) => !rows.includes(row.previousElementSibling));
+    const edge = this.list.getBoundingClientRect().top + 120;
+    const from = this.pointed?.isConnected ? starts.findLastIndex((row) => isAtOrBefore(row, this.pointed)) : null;
+    let at = from === null ? starts.findIndex((row) => row.getBoundingClientRect().top >= edge - 80) : from + by;
+    if (from === null && by < 0) at -= 1;
+    const row = starts[at];
+    if (row) this.#point(row, true);
+    else this.#stepFile(by);
+  }
+
+  #point(row, scroll = false) {
+    this.pointed?.classList.remove("is-pointed");
+    this.pointed = row;
+    row.classList.add("is-pointed");
+    if (!scroll) return;
+    row.tabIndex = -1;
+    row.focus({ preventScroll: true });
+    const top = row.getBoundingClientRect().top - this.list.getBoundingClientRect().top;
+    this.list.scrollTop += top - Math.min(140, this.list.clientHeight / 3);
+  }
+
+  focusLine() {
+    if (this.pointed?.isConnected) this.#point(this.pointed, true);
+  }
+
+  #commentHere() {
+    const row = this.pointed?.isConnected ? this.pointed : null;
+    const line = row?.item.lines.findLast((one) => one);
+    if (line && this.comments) this.#comment(row.closest(".diff-file").file, row, line);
+    else announce("Choose a change first: n goes to the next one.");
+  }
+
+  #foldHere() {
+    const file = this.#current();
+    if (file) this.keepPlace(() => file.fold(!file.isFolded));
+  }
+
+  #viewedHere() {
+    const file = this.#current();
+    if (file) file.viewed.click();
+  }
+}
+
+function isAtOrBefore(row, other) {
+  return row === other || Boolean(row.compareDocumentPosition(other) & Node.DOCUMENT_POSITION_FOLLOWING);
+}
+
+/** As the tree shows them: a folder's subfolders before its files. */
+export function comparePaths(a, b) {
+  const [x, y] = [a.split("/"), b.split("/")];
+  for (let i = 0; ; i += 1) {
+    const [lastX, lastY] = [i === x.length - 1, i === y.length - 1];
+    if (lastX !== lastY) return lastX ? 1 : -1;
+    if (x[i] !== y[i]) return x[i] < y[i] ? -1 : 1;
+    if (lastX) return 0;
+  }
+}
+
+function readViewed(attemptId) {
+  try {
+    return JSON.parse(localStorage.getItem(`vibe.viewed.${attemptId}`)) ?? {};
+  } catch {
+    return {};
+  }
+}
