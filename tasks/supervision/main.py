@@ -1,0 +1,417 @@
+"""The supervisor of one run: owns one child, its pipes and its log, and outlives the server.
+
+`supervise(folder)` reads spec.json, goes into the background, and returns in the first process
+once the child has started (or has not, which exit.json then says). What spec.json holds:
+
+| key | |
+| --- | --- |
+| argv, cwd | the program with its arguments, and the folder it starts in |
+| stdin | text for its standard input, or null for none |
+| timeout | seconds it may take, or null |
+| graces | seconds between SIGINT, SIGTERM and SIGKILL |
+| max_message_bytes, max_log_bytes | limits of a record and of the log |
+| disk_wait | seconds to wait for a disk that takes no more, before the run is stopped |
+
+The child's environment is the supervisor's own: it may hold secrets, so no file keeps it.
+"""
+
+import contextlib
+import os
+import select
+import signal
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+from tasks.supervision import child, processes
+from tasks.supervision.folder import RunFolder
+from tasks.supervision.logfile import LogFile
+from tasks.supervision.records import Clock, Lines, record
+
+_CHUNK = 64 * 1024
+_FLUSH_AFTER = 0.1  # seconds that a line without end waits for its rest
+_TICK = 1.0  # seconds between looks at what nobody tells: the stop file, the log's fate
+_LINGER = 1.0  # seconds that processes left behind by the child may take to end by themselves
+_RETRY = 0.25  # seconds between two tries to write to a full disk
+_KILL_AGAIN = 0.1
+_STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+
+def supervise(path: str) -> int:
+    """Starts supervising in the background. The exit status of the first process: 0, or 1 with a message."""
+    folder = RunFolder(path)
+    lock = folder.acquire()
+    if lock is None or os.path.exists(folder.exit):
+        sys.stderr.write("This run is supervised already, or has ended.\n")
+        return 1
+    spec = folder.read(folder.spec)
+    if spec is None:
+        sys.stderr.write(f"{folder.spec} cannot be read.\n")
+        return 1
+    ready_read, ready_write = os.pipe()
+    if os.fork() == 0:
+        os.setsid()
+        if os.fork() == 0:
+            os.close(ready_read)
+            _in_background(folder, spec, lock, ready_write)
+        os._exit(0)
+    os.close(ready_write)
+    message = os.read(ready_read, 4096)
+    os.wait()
+    if message == b"ready":
+        return 0
+    sys.stderr.write(message.decode() or "The supervisor ended before it was ready.\n")
+    return 1
+
+
+def _in_background(folder: RunFolder, spec: dict[str, Any], lock: int, ready: int) -> None:
+    status = 1
+    try:
+        supervisor = Supervisor(folder, spec, lock=lock)
+        _let_go_of_terminal()
+        supervisor.begin()
+        os.write(ready, b"ready")
+        os.close(ready)
+        supervisor.loop()
+        status = 0
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            os.write(ready, f"{error}\n".encode())
+    finally:
+        os._exit(status)
+
+
+def _let_go_of_terminal() -> None:
+    null = os.open(os.devnull, os.O_RDWR)
+    for number in range(3):
+        os.dup2(null, number)
+    os.close(null)
+    os.chdir("/")
+
+
+class Supervisor:
+    """One run, from its start to its exit record. `begin` once, then `loop`."""
+
+    def __init__(
+        self, folder: RunFolder, spec: dict[str, Any], *, lock: int, clock: Clock | None = None
+    ) -> None:
+        self._folder = folder
+        self._spec = spec
+        self._lock = lock
+        self._clock = clock or Clock()
+        limit = int(spec["max_message_bytes"])
+        self._log = LogFile(folder.log, int(spec["max_log_bytes"]), self._note)
+        self._lines = {"stdout": Lines("stdout", limit), "stderr": Lines("stderr", limit)}
+        self._kinds: dict[int, str] = {}
+        self._flush_at: dict[str, float] = {}
+        self._prompt = memoryview((spec.get("stdin") or "").encode("utf-8", "replace"))
+        self._stdin = -1
+        self._poll = select.poll()
+        self._family: child.Family | None = None
+        self._wait_status: int | None = None
+        self._reason = "exited"
+        self._message = ""
+        self._escalation: Iterator[tuple[signal.Signals, float]] | None = None
+        self._next_signal = 0.0
+        self._linger_until = 0.0
+        self._next_tick = 0.0
+        self._blocked_since: float | None = None
+        self._started_at = ""
+        self._began = 0.0
+        self._wake_read, self._wake_write = os.pipe()
+
+    # -- start ---------------------------------------------------------------------------------
+
+    def begin(self) -> None:
+        """Starts the child. Where that fails, the log and exit.json say why, and `loop` returns at once."""
+        child.become_subreaper()
+        self._catch_signals()
+        self._folder.reserve_exit()
+        self._began = self._clock.steady()
+        self._started_at = self._clock.stamp()
+        try:
+            pid, pipes = child.start(
+                self._spec["argv"],
+                os.environ,
+                self._spec["cwd"],
+                with_stdin=self._spec.get("stdin") is not None,
+            )
+        except child.CannotStart as fault:
+            self._log.append(record("error", str(fault), self._clock.stamp()))
+            self._finish("not_started", str(fault))
+            return
+        self._family = child.Family(pid)
+        self._kinds = {pipes.stdout: "stdout", pipes.stderr: "stderr"}
+        for pipe in self._kinds:
+            os.set_blocking(pipe, False)
+            self._poll.register(pipe, select.POLLIN)
+        if pipes.stdin >= 0:
+            self._stdin = pipes.stdin
+            os.set_blocking(self._stdin, False)
+            self._poll.register(self._stdin, select.POLLOUT)
+        self._poll.register(self._wake_read, select.POLLIN)
+        self._write_state()
+
+    def _catch_signals(self) -> None:
+        for end in (self._wake_read, self._wake_write):
+            os.set_blocking(end, False)
+        # Not the signal module's handlers but this pipe tells the loop what arrived.
+        for number in (signal.SIGCHLD, signal.SIGUSR1, *_STOP_SIGNALS):
+            signal.signal(number, lambda *_: None)
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        signal.set_wakeup_fd(self._wake_write, warn_on_full_buffer=False)
+
+    def _write_state(self) -> None:
+        me = processes.look(os.getpid())
+        family = self._family
+        state = {
+            "pid": os.getpid(),
+            "start_time": me.start_time if me else 0,
+            "child": family.pid if family else None,
+            "started_at": self._started_at,
+        }
+        with contextlib.suppress(OSError):  # a full disk: the lock still proves that this process lives
+            self._folder.write(self._folder.state, state)
+
+    # -- the loop ------------------------------------------------------------------------------
+
+    def loop(self) -> None:
+        """Until the child and all its descendants are gone and everything they printed is kept."""
+        while self._family and not self._over():
+            self._flush_partial()
+            self._turn()
+
+    def _turn(self) -> None:
+        for descriptor, _ in self._poll.poll(self._patience() * 1000):
+            if descriptor == self._wake_read:
+                self._read_signals()
+            elif descriptor == self._stdin:
+                self._feed_prompt()
+            else:
+                self._read_output(descriptor)
+        now = self._clock.steady()
+        if self._log.blocked:
+            self._wait_for_disk(now)
+        if now >= self._next_tick:
+            self._next_tick = now + _TICK
+            self._look_around(now)
+        if self._escalation and now >= self._next_signal:
+            self._escalate(now)
+
+    def _patience(self) -> float:
+        """Seconds until something has to be done though nothing is heard."""
+        now = self._clock.steady()
+        due = [self._next_tick, *self._flush_at.values()]
+        if self._escalation:
+            due.append(self._next_signal)
+        if self._wait_status is not None:
+            due.append(now + 0.02)
+        if self._log.blocked:
+            due.append(now + _RETRY)
+        return max(0.0, min(due) - now)
+
+    def _over(self) -> bool:
+        """True when the run has ended, and its end is recorded."""
+        if self._wait_status is None:
+            return False
+        now = self._clock.steady()
+        if self._family and self._family.members():
+            if self._escalation is None and now >= self._linger_until:
+                self._log.say("The program left processes behind; they are being stopped.")
+                self._stop_softly(now)
+            return False
+        for pipe in list(self._kinds):
+            self._drain(pipe)
+        if self._log.blocked:
+            return False
+        self._feed_last_lines()
+        self._finish(self._reason, self._message)
+        return True
+
+    # -- output --------------------------------------------------------------------------------
+
+    def _read_output(self, pipe: int) -> bool:
+        """Reads one chunk; False when there is none now. While the disk is full, nothing is read."""
+        if self._log.blocked:
+            return False
+        try:
+            data = os.read(pipe, _CHUNK)
+        except BlockingIOError:
+            return False
+        kind = self._kinds[pipe]
+        if not data:
+            with contextlib.suppress(KeyError):
+                self._poll.unregister(pipe)
+            os.close(pipe)
+            del self._kinds[pipe]
+            return False
+        lines = self._lines[kind]
+        whole = lines.feed(data, self._clock.stamp())
+        if whole or not lines.pending:
+            self._flush_at.pop(kind, None)
+        if lines.pending:
+            self._flush_at.setdefault(kind, self._clock.steady() + _FLUSH_AFTER)
+        self._log.append(whole)
+        if self._log.blocked:
+            self._watch_output(False)
+        return True
+
+    def _drain(self, pipe: int) -> None:
+        """What is in the pipe now: whoever may still hold its other end does not belong to this run."""
+        while self._read_output(pipe):
+            continue
+
+    def _flush_partial(self) -> None:
+        now = self._clock.steady()
+        for kind in [kind for kind, at in self._flush_at.items() if at <= now]:
+            del self._flush_at[kind]
+            self._log.append(self._lines[kind].flush(self._clock.stamp()))
+
+    def _feed_last_lines(self) -> None:
+        for lines in self._lines.values():
+            self._log.append(lines.end(self._clock.stamp()))
+
+    def _watch_output(self, wanted: bool) -> None:
+        for pipe in self._kinds:
+            if wanted:
+                self._poll.register(pipe, select.POLLIN)
+            else:  # not just "no events": a hang-up is reported even then, again and again
+                with contextlib.suppress(KeyError):
+                    self._poll.unregister(pipe)
+
+    def _feed_prompt(self) -> None:
+        try:
+            written = os.write(self._stdin, self._prompt[:_CHUNK])
+            self._prompt = self._prompt[written:]
+        except BlockingIOError:
+            return
+        except BrokenPipeError:
+            self._prompt = self._prompt[:0]
+        if not self._prompt:
+            self._poll.unregister(self._stdin)
+            os.close(self._stdin)
+            self._stdin = -1
+
+    def _wait_for_disk(self, now: float) -> None:
+        self._log.retry()
+        if not self._log.blocked:
+            self._blocked_since = None
+            self._watch_output(True)
+            return
+        if self._blocked_since is None:
+            self._blocked_since = now
+        waited = now - self._blocked_since
+        if waited >= self._spec["disk_wait"]:
+            why = self._log.error.strerror if self._log.error else "unknown"
+            self._log.give_up()
+            self._watch_output(True)
+            self._stop(
+                "log_failed",
+                f"The log could not be written for {waited:.0f} seconds ({why}); the run was stopped.",
+            )
+
+    # -- what happens to the child -------------------------------------------------------------
+
+    def _read_signals(self) -> None:
+        for number in os.read(self._wake_read, 4096):
+            if number == signal.SIGCHLD:
+                self._reap()
+            elif number == signal.SIGUSR1:
+                self._look_for_stop()
+            elif number in _STOP_SIGNALS:
+                name = signal.Signals(number).name
+                self._stop("interrupted", f"The run's supervisor was told to end ({name}).")
+
+    def _reap(self) -> None:
+        """Collects the child and whatever else became ours by its parent's end."""
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
+            if pid == 0:
+                return
+            if self._family and pid == self._family.pid:
+                self._wait_status = status
+                self._linger_until = self._clock.steady() + _LINGER
+
+    def _look_around(self, now: float) -> None:
+        self._reap()
+        self._look_for_stop()
+        timeout = self._spec.get("timeout")
+        if timeout and now - self._began >= timeout:
+            self._stop("timeout", f"The run was stopped after its time limit of {timeout:g} seconds.")
+        self._clock.stamp()
+        if self._clock.stepped_back >= 1:
+            self._log.say(
+                f"The machine's clock was set back by {self._clock.stepped_back:.0f} seconds. "
+                "The times in this log go on from the last one."
+            )
+            self._clock.stepped_back = 0.0
+        self._log.look_after()
+        if not os.path.exists(self._folder.lock):
+            with contextlib.suppress(OSError):
+                self._lock = self._folder.acquire() or self._lock
+                self._write_state()
+
+    def _look_for_stop(self) -> None:
+        try:
+            with open(self._folder.stop, encoding="utf-8") as file:
+                words = file.read(4096).strip()
+        except OSError:
+            return
+        self._stop("stopped", words or "The run was stopped.")
+
+    def _stop(self, reason: str, message: str) -> None:
+        """Begins to stop everything. Idempotent; what ended before it stays ended as it did."""
+        if self._reason != "exited" or self._wait_status is not None:
+            return
+        self._reason, self._message = reason, message
+        self._log.say(message)
+        graces = self._spec["graces"]
+        self._escalation = self._steps((signal.SIGINT, float(graces[0])), (signal.SIGTERM, float(graces[1])))
+        self._escalate(self._clock.steady())
+
+    def _stop_softly(self, now: float) -> None:
+        self._escalation = self._steps((signal.SIGTERM, float(self._spec["graces"][1])))
+        self._escalate(now)
+
+    def _steps(self, *gentle: tuple[signal.Signals, float]) -> Iterator[tuple[signal.Signals, float]]:
+        yield from gentle
+        while True:
+            yield signal.SIGKILL, _KILL_AGAIN
+
+    def _escalate(self, now: float) -> None:
+        if self._escalation and self._family:
+            number, grace = next(self._escalation)
+            self._family.signal(number)
+            if number == signal.SIGTERM:
+                self._family.signal(signal.SIGCONT)  # what is suspended could not even end
+            self._next_signal = now + grace
+
+    # -- the end -------------------------------------------------------------------------------
+
+    def _finish(self, reason: str, message: str) -> None:
+        code = None if self._wait_status is None else os.waitstatus_to_exitcode(self._wait_status)
+        killed_by = signal.Signals(-code).name if code is not None and code < 0 else None
+        if killed_by and reason == "exited":
+            message = f"The program was ended by the signal {killed_by}."
+            self._log.close([message])
+        else:
+            # While it was full the disk refused these words: they come once more, from the reserve.
+            self._log.close([message] if reason == "log_failed" else [])
+        self._folder.make()
+        self._folder.write_exit(
+            {
+                "exit_code": code,
+                "signal": killed_by,
+                "reason": reason,
+                "message": message,
+                "started_at": self._started_at,
+                "ended_at": self._clock.stamp(),
+                "seconds": round(self._clock.steady() - self._began, 3),
+            }
+        )
+
+    def _note(self, text: str) -> bytes:
+        return record("system", text, self._clock.stamp())

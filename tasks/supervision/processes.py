@@ -1,0 +1,94 @@
+"""Processes as /proc shows them. A pid is never trusted without its start time: the system reuses pids."""
+
+import contextlib
+import os
+import signal
+from typing import NamedTuple
+
+
+class Process(NamedTuple):
+    pid: int
+    state: str
+    parent: int
+    group: int
+    session: int
+    start_time: int  # clock ticks since boot
+
+
+def look(pid: int) -> Process | None:
+    """One process, or None where there is none (a zombie is none: it only waits to be reaped)."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            # The name, in brackets, may itself hold brackets and spaces.
+            fields = file.read().rpartition(b")")[2].split()
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    if not fields or fields[0] in b"ZX":
+        return None
+    parent, group, session = int(fields[1]), int(fields[2]), int(fields[3])
+    return Process(pid, fields[0].decode(), parent, group, session, int(fields[19]))
+
+
+def everything() -> dict[int, Process]:
+    found = (look(int(name)) for name in os.listdir("/proc") if name.isdigit())
+    return {process.pid: process for process in found if process}
+
+
+def is_alive(pid: int, start_time: int) -> bool:
+    process = look(pid)
+    return process is not None and process.start_time == start_time
+
+
+def descendants(root: int) -> list[Process]:
+    """Children of `root`, their children, and so on; with a subreaper as root also those that double-forked."""
+    children: dict[int, list[Process]] = {}
+    for process in everything().values():
+        children.setdefault(process.parent, []).append(process)
+    found: list[Process] = []
+    level = [root]
+    while level:
+        below = [child for pid in level for child in children.get(pid, [])]
+        found += below
+        level = [child.pid for child in below]
+    return found
+
+
+def of_run(marker: str, session: int | None = None) -> list[Process]:
+    """Processes with `marker` ("NAME=value") in the environment they were started with, or in that session."""
+    wanted = marker.encode()
+    return [
+        process
+        for process in everything().values()
+        if process.pid != os.getpid() and (process.session == session or wanted in _environment(process.pid))
+    ]
+
+
+def _environment(pid: int) -> list[bytes]:
+    try:
+        with open(f"/proc/{pid}/environ", "rb") as file:
+            return file.read().split(b"\0")
+    except OSError:  # gone meanwhile, or another user's
+        return []
+
+
+def send(process: Process | tuple[int, int], number: signal.Signals) -> bool:
+    """Signals the process only if it is still the one meant (pid and start time). True if it was."""
+    pid, start_time = (process.pid, process.start_time) if isinstance(process, Process) else process
+    try:
+        descriptor = os.pidfd_open(pid)
+    except (ProcessLookupError, OSError):
+        return False
+    try:
+        if not is_alive(pid, start_time):
+            return False
+        signal.pidfd_send_signal(descriptor, number)
+        return True
+    except (ProcessLookupError, PermissionError):
+        return False
+    finally:
+        os.close(descriptor)
+
+
+def send_group(group: int, number: signal.Signals) -> None:
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(group, number)

@@ -1,0 +1,303 @@
+"""The supervisor of a run, on real children."""
+
+import json
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.runs import Run, is_gone, wait_for
+from tests.scale import scaled
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tmp_path / "run"
+
+
+def sh(folder: Path, script: str, **spec: object) -> Run:
+    return Run(folder, "/bin/sh", "-c", script, **spec)
+
+
+def python(folder: Path, script: str, **spec: object) -> Run:
+    return Run(folder, sys.executable, "-c", script, **spec)
+
+
+def test_output_and_exit_code_are_recorded(folder: Path) -> None:
+    run = sh(folder, "echo out; sleep 0.2; echo err >&2; exit 3")
+    ended = run.run()
+    assert (ended["exit_code"], ended["reason"], ended["signal"]) == (3, "exited", None)
+    assert [(r["type"], r["content"]) for r in run.records()] == [("stdout", "out"), ("stderr", "err")]
+    assert set(run.records()[0]) == {"type", "content", "timestamp"}
+    assert ended["started_at"] <= run.records()[0]["timestamp"] <= ended["ended_at"]
+
+
+def test_it_starts_fast_and_stays_small(folder: Path) -> None:
+    run = sh(folder, "sleep 30")
+    began = time.monotonic()
+    run.start()
+    took = time.monotonic() - began
+    pid = run.state()["pid"]
+    status = Path(f"/proc/{pid}/status").read_text()
+    memory = next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmRSS"))
+    run.stop()
+    run.finish()
+    assert took < 1, "generous, for a machine under load; docs/runs.md has what was measured"
+    assert memory < 15 * 1024
+
+
+def test_it_is_no_child_of_whoever_starts_it(folder: Path) -> None:
+    run = sh(folder, "sleep 30").start()
+    fields = Path(f"/proc/{run.state()['pid']}/stat").read_text().rpartition(")")[2].split()
+    assert int(fields[1]) != os.getpid()
+    assert int(fields[3]) != os.getsid(0)
+    run.stop()
+    assert run.finish()["reason"] == "stopped"
+
+
+def test_a_prompt_without_line_end_appears_at_once_and_its_rest_follows(folder: Path) -> None:
+    run = sh(folder, "printf 'name? '; sleep 1; echo Ada; echo next").start()
+    wait_for(lambda: run.contents() == ["name? "], "the prompt", 0.9)
+    run.finish()
+    assert run.contents() == ["name? ", "Ada", "next"]
+    assert [r.get("partial") for r in run.records()] == [True, None, None]
+
+
+def test_a_large_prompt_reaches_standard_input(folder: Path) -> None:
+    prompt = "ü" * 1_000_000
+    run = python(folder, "import sys; print(len(sys.stdin.buffer.read()))", stdin=prompt)
+    run.run()
+    assert run.contents() == ["2000000"]
+
+
+def test_a_child_that_reads_no_prompt_ends_normally(folder: Path) -> None:
+    run = sh(folder, "echo ok", stdin="x" * 1_000_000)
+    assert run.run()["exit_code"] == 0
+    assert run.contents() == ["ok"]
+
+
+def test_many_lines_arrive_complete_in_order_and_fast(folder: Path) -> None:
+    count = scaled(1_000_000, 200_000)
+    padding = "x" * 90
+    run = python(
+        folder,
+        f"import sys; w = sys.stdout.write\nfor i in range({count}): w(f'{{i:07d}} {padding}\\n')",
+    )
+    ended = run.run()
+    numbers = [int(line[:7]) for line in run.text().splitlines()]
+    assert numbers == list(range(count))
+    assert count / ended["seconds"] > 50_000, "generous, for a machine under load"
+
+
+def test_the_child_waits_rather_than_fill_memory(folder: Path) -> None:
+    run = python(
+        folder, "import sys; w = sys.stdout.write\nfor i in range(300000): w('y' * 200 + '\\n')"
+    ).start()
+    pid = run.state()["pid"]
+    os.kill(pid, signal.SIGSTOP)
+    time.sleep(0.3)
+    size = (folder / "log.jsonl").stat().st_size
+    time.sleep(0.3)
+    assert (folder / "log.jsonl").stat().st_size == size
+    os.kill(pid, signal.SIGCONT)
+    run.finish()
+    assert len(run.text().splitlines()) == 300_000
+
+
+def test_one_line_of_many_megabytes_is_split_with_a_mark(folder: Path) -> None:
+    size = scaled(50_000_000, 5_000_000)
+    run = python(folder, f"print('a' * {size})", max_message_bytes=65536)
+    run.run()
+    assert run.text() == "a" * size + "\n"
+    assert max(map(len, (folder / "log.jsonl").read_bytes().splitlines())) <= 65536
+    assert [bool(r.get("partial")) for r in run.records()][-1] is False
+
+
+@pytest.mark.parametrize("limit", [4096, 65536])
+def test_no_record_exceeds_the_limit_whatever_the_bytes(folder: Path, limit: int) -> None:
+    run = python(
+        folder,
+        "import sys; sys.stdout.buffer.write((b'\\0' * 9000 + b'\\n' + b'\"\\\\' * 9000 + b'\\n') * 3)",
+        max_message_bytes=limit,
+    )
+    run.run()
+    assert max(map(len, (folder / "log.jsonl").read_bytes().splitlines())) <= limit
+    assert run.text() == ("\0" * 9000 + "\n" + '"\\' * 9000 + "\n") * 3
+
+
+def test_broken_utf8_nul_ansi_and_split_characters(folder: Path) -> None:
+    run = python(
+        folder,
+        "import sys, time; o = sys.stdout.buffer\n"
+        "o.write(b'\\xff\\xfe ok\\n'); o.write(b'nul \\0 nul\\n'); o.write(b'\\x1b[31mred\\x1b[0m\\n')\n"
+        "o.write('half \\u20ac'.encode()[:-1]); o.flush(); time.sleep(0.5); o.write(b'\\xac done\\n')\n"
+        "o.write(b'10%\\r20%\\r100%\\n'); o.write(b'crlf\\r\\n'); o.write(b'cut \\xe2\\x82')",
+    )
+    run.run()
+    assert run.text().split("\n") == [
+        "�� ok",
+        "nul \0 nul",
+        "\x1b[31mred\x1b[0m",
+        "half €" + " done",
+        "10%\r20%\r100%",
+        "crlf",
+        "cut �",
+        "",
+    ]
+
+
+def test_stdout_and_stderr_keep_their_order(folder: Path) -> None:
+    run = sh(folder, "for i in 1 2 3; do echo $i; sleep 0.15; echo $i >&2; sleep 0.15; done")
+    run.run()
+    assert [(r["type"], r["content"]) for r in run.records()] == [
+        (kind, str(number)) for number in (1, 2, 3) for kind in ("stdout", "stderr")
+    ]
+
+
+def test_a_log_that_reaches_its_cap_says_so_and_the_run_goes_on(folder: Path) -> None:
+    run = sh(folder, "seq 1 5000; exit 7", max_log_bytes=20_000)
+    ended = run.run()
+    assert ended["exit_code"] == 7
+    notes = run.contents("system")
+    assert "limit of 20000 bytes" in notes[0]
+    kept = len(run.contents())
+    assert notes[1].startswith(f"{5000 - kept} records (")
+    assert [int(line) for line in run.contents()] == list(range(1, kept + 1))
+
+
+def test_stop_goes_from_sigint_to_sigkill(folder: Path) -> None:
+    run = python(
+        folder,
+        "import signal, time\n"
+        "signal.signal(signal.SIGINT, lambda *_: print('int', flush=True))\n"
+        "signal.signal(signal.SIGTERM, lambda *_: print('term', flush=True))\n"
+        "print('ready', flush=True)\n"
+        "while True: time.sleep(1)",
+    ).start()
+    wait_for(lambda: run.contents() == ["ready"], "the start")
+    run.stop("Stopped by Ada.")
+    ended = run.finish()
+    assert (ended["reason"], ended["signal"], ended["exit_code"]) == ("stopped", "SIGKILL", -9)
+    assert run.contents() == ["ready", "int", "term"]
+    assert run.contents("system") == ["Stopped by Ada."]
+
+
+def test_stop_asked_many_times_stops_once(folder: Path) -> None:
+    run = sh(folder, "trap 'exit 0' INT; echo ready; while :; do sleep 0.1; done").start()
+    wait_for(lambda: run.contents() == ["ready"], "the start")
+    pid = run.state()["pid"]
+    for _ in range(5):
+        run.stop()
+        os.kill(pid, signal.SIGUSR1)
+    ended = run.finish()
+    assert (ended["reason"], ended["exit_code"]) == ("stopped", 0)
+    assert len(run.contents("system")) == 1
+
+
+_ESCAPE = """
+import os, signal, sys, time
+for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP): signal.signal(number, signal.SIG_IGN)
+if os.fork() == 0:
+    os.setsid()
+    if os.fork() == 0:
+        print(os.getpid(), flush=True)
+        while True: time.sleep(1)
+    os._exit(0)
+os.wait()
+"""
+
+
+def test_stop_finds_what_escaped_by_a_double_fork(folder: Path) -> None:
+    run = python(folder, _ESCAPE + "time.sleep(600)").start()
+    escaped = int(wait_for(run.contents, "the double fork")[0])
+    run.stop()
+    assert run.finish()["reason"] == "stopped"
+    assert is_gone(escaped)
+
+
+def test_what_a_child_leaves_behind_is_ended_with_it(folder: Path) -> None:
+    run = python(folder, _ESCAPE + "sys.exit(5)").start()
+    ended = run.finish()
+    assert (ended["reason"], ended["exit_code"]) == ("exited", 5)
+    assert is_gone(int(run.contents()[0]))
+    assert run.contents("system") == ["The program left processes behind; they are being stopped."]
+
+
+def test_output_of_a_background_process_that_ends_soon_is_kept(folder: Path) -> None:
+    run = sh(folder, "(sleep 0.3; echo late) & echo early")
+    run.run()
+    assert run.contents() == ["early", "late"]
+    assert run.contents("system") == []
+
+
+def test_a_run_ends_at_its_time_limit(folder: Path) -> None:
+    run = sh(folder, "sleep 600", timeout=0.3)
+    assert run.run()["reason"] == "timeout"
+    assert "time limit of 0.3 seconds" in run.contents("system")[0]
+
+
+@pytest.mark.parametrize(
+    ("program", "words"),
+    [
+        ("no-such-program", "no-such-program is not installed"),
+        ("/no/such/program", "Cannot start /no/such/program: No such file or directory."),
+        ("/etc/passwd", "Cannot start /etc/passwd: Permission denied."),
+    ],
+)
+def test_a_program_that_cannot_start_leaves_a_message(folder: Path, program: str, words: str) -> None:
+    run = Run(folder, program)
+    ended = run.run()
+    assert (ended["reason"], ended["exit_code"]) == ("not_started", None)
+    assert words in ended["message"]
+    assert run.contents("error") == [ended["message"]]
+
+
+def test_an_argument_that_is_too_long_leaves_a_message(folder: Path) -> None:
+    run = Run(folder, "/bin/echo", "x" * 3_000_000)
+    assert "Argument list too long" in run.run()["message"]
+
+
+def test_a_folder_that_is_gone_leaves_a_message(folder: Path) -> None:
+    run = Run(folder, "/bin/echo", cwd="/no/such/folder")
+    assert "The folder /no/such/folder is not there." in run.run()["message"]
+
+
+def test_a_second_supervisor_refuses(folder: Path) -> None:
+    run = sh(folder, "sleep 600").start()
+    assert "supervised already" in run.launch().stderr
+    run.stop()
+    run.finish()
+    assert run.launch().returncode == 1
+
+
+def test_the_environment_is_what_it_was_given_and_on_no_disk(folder: Path) -> None:
+    run = sh(folder, "echo $SECRET_WORD $HOME")
+    run.start(SECRET_WORD="hidden-word")
+    run.finish()
+    assert run.contents() == ["hidden-word"]
+    files = [path for path in folder.iterdir() if path.name != "log.jsonl"]
+    assert not any(b"hidden-word" in path.read_bytes() for path in files)
+
+
+def test_no_descriptor_leaks_into_the_child(folder: Path) -> None:
+    run = sh(folder, "ls /proc/self/fd | wc -l")
+    run.run()
+    assert int(run.contents()[0]) == 4, "0, 1, 2 and the one ls itself reads"
+
+
+def test_the_supervisor_told_to_end_ends_its_child(folder: Path) -> None:
+    run = sh(folder, "sleep 600").start()
+    os.kill(run.state()["pid"], signal.SIGTERM)
+    ended = run.finish()
+    assert ended["reason"] == "interrupted"
+    assert "SIGTERM" in run.contents("system")[0]
+
+
+def test_exit_record_is_whole_whenever_it_is_there(folder: Path) -> None:
+    sh(folder, "exit 0").start()
+    path = folder / "exit.json"
+    wait_for(path.exists, "the end")
+    assert json.loads(path.read_text())["exit_code"] == 0
