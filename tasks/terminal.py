@@ -1,0 +1,67 @@
+"""How the board's records look in a terminal: pure functions from records to text."""
+
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+Record = Mapping[str, Any]
+
+_HEADLINES = {"added": "new file", "deleted": "deleted file", "mode": "changed mode", "renamed": "renamed"}
+
+
+def as_json(record: Record) -> str:
+    """One line, so that `jq` and `while read` can take records one by one."""
+    return json.dumps(record, ensure_ascii=False, default=str)
+
+
+def project_line(project: Record) -> str:
+    return f"{project['id']}  {project['name']}  {project['repo_path']}  ({project['target_branch']})"
+
+
+def task_line(task: Record) -> str:
+    labels = "".join(f" #{label}" for label in task["labels"])
+    return f"{task['id']}  {task['status']:<10}  {task['title']}{labels}"
+
+
+def task_page(task: Record) -> Iterable[str]:
+    """The lines of a task with its attempts and their runs."""
+    yield task_line(task)
+    if task["description"]:
+        yield from ("", *task["description"].splitlines())
+    for attempt in task["attempts"]:
+        yield ""
+        yield attempt_line(attempt)
+        for run in attempt["runs"]:
+            yield f"  {run_line(run)}"
+
+
+def attempt_line(attempt: Record) -> str:
+    return f"{attempt['id']}  {attempt['outcome']:<10}  {attempt['executor']} on {attempt['branch']}"
+
+
+def run_line(run: Record) -> str:
+    code = "" if run["exit_code"] is None else f" (exit code {run['exit_code']})"
+    return f"{run['id']}  {run['run_reason']:<13}  {run['status']}{code}"
+
+
+def diff_text(record: Record) -> str:
+    """One file's difference as `git apply` and `patch -p1` read it; a line of words where there are no hunks."""
+    new, old = record["file"], record["old_path"] or record["file"]
+    lines = [f"diff --git a/{old} b/{new}"]
+    if record["change"] == "renamed":
+        lines += [f"rename from {old}", f"rename to {new}"]
+    if record["omitted"]:
+        lines.append(f"({record['omitted'].replace('_', ' ')}: {diff_stat(record)})")
+    elif record["diff"]:
+        if not record["diff"].startswith("--- "):
+            lines.append("--- /dev/null" if record["change"] == "added" else f"--- a/{old}")
+            lines.append("+++ /dev/null" if record["change"] == "deleted" else f"+++ b/{new}")
+        lines.append(record["diff"].rstrip("\n"))
+    else:
+        lines.append(f"({_HEADLINES.get(record['change'], record['change'])})")
+    return "\n".join(lines)
+
+
+def diff_stat(record: Record) -> str:
+    name = record["file"] if not record["old_path"] else f"{record['old_path']} => {record['file']}"
+    return f"+{record['additions']} -{record['deletions']}  {record['change']:<8}  {name}"
