@@ -10,13 +10,16 @@ from tasks.models import Executor
 class ExecutorForm(forms.ModelForm):
     class Meta:
         model = Executor
-        fields = ["name", "argv", "resume_argv", "output_format", "enabled"]
+        fields = ["name", "argv", "resume_argv", "output_format", "env", "enabled"]
 
     def clean_argv(self) -> list[str]:
         return _arguments(self.cleaned_data["argv"], least=1)
 
     def clean_resume_argv(self) -> list[str]:
         return _arguments(self.cleaned_data["resume_argv"] or [], least=0)
+
+    def clean_env(self) -> list[str]:
+        return _arguments(self.cleaned_data["env"] or [], least=0)
 
 
 def _arguments(value: Any, least: int) -> list[str]:

@@ -207,6 +207,12 @@ class Executor(models.Model):
         default=list, blank=True, help_text="The same for a follow-up, with {session}."
     )
     output_format = models.CharField(max_length=20, choices=OutputFormat.choices, default=OutputFormat.TEXT)
+    env = models.JSONField(
+        "environment",
+        default=list,
+        blank=True,
+        help_text='Names of the server\'s variables that it may see: ["ANTHROPIC_API_KEY", "CLAUDE_*"]',
+    )
     enabled = models.BooleanField(default=True)
 
     class Meta:
