@@ -6,7 +6,16 @@ from vibe import environment as env
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 VIBE_DATA = env.data_folder("VIBE_DATA", BASE_DIR / "var")
-VIBE_REPO_ROOTS = env.folders("VIBE_REPO_ROOTS", [Path.home()])
+# The demo project's repository lies in the data folder, so that much of it is always allowed.
+VIBE_REPO_ROOTS = [*env.folders("VIBE_REPO_ROOTS", [Path.home()]), VIBE_DATA / "demo"]
+
+VIBE_MAX_RUNS = env.integer("VIBE_MAX_RUNS", 8, least=1)
+VIBE_RUN_TIMEOUT_SECONDS = env.number("VIBE_RUN_TIMEOUT_SECONDS", 86_400, least=0)
+VIBE_STOP_GRACE_SECONDS = env.number("VIBE_STOP_GRACE_SECONDS", 3, least=0, most=600)
+VIBE_MAX_LOG_BYTES = env.integer("VIBE_MAX_LOG_BYTES", 1024**3, least=1024**2)
+VIBE_DISK_WAIT_SECONDS = env.number("VIBE_DISK_WAIT_SECONDS", 60, least=0)
+VIBE_COMPRESS_LOGS_AFTER_HOURS = env.number("VIBE_COMPRESS_LOGS_AFTER_HOURS", 24, least=0)
+VIBE_KEEP_WORKTREES_DAYS = env.number("VIBE_KEEP_WORKTREES_DAYS", 14, least=0)
 
 SECRET_KEY = env.secret_key(VIBE_DATA)
 DEBUG = env.flag("DEBUG", False)
@@ -24,6 +33,7 @@ EVENTS_SEND_TIMEOUT_SECONDS = env.number("EVENTS_SEND_TIMEOUT_SECONDS", 30, leas
 EVENTS_ACCESS = "tasks.stream_access.StreamAccess"
 
 INSTALLED_APPS = [
+    "vibe",  # Before daphne: its runserver runs our Server.
     "daphne",
     "django.contrib.admin",
     "django.contrib.auth",
