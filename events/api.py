@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Coroutine
 from typing import Any
-from uuid import UUID
 
 from asgiref.sync import sync_to_async
 from django.http import HttpRequest, HttpResponse, HttpResponseBase
@@ -15,6 +14,7 @@ from events.service import ShuttingDown, TooManyStreams, service
 from events.subscriptions import Subscription
 from events.wheel import close_connections
 
+KeyType = Callable[[str], object]
 StreamView = Callable[..., Coroutine[Any, Any, HttpResponseBase]]
 
 
@@ -26,18 +26,21 @@ class _Refusal(Exception):
         self.response = problem(status, detail, **headers)
 
 
-def stream(kind: str, *, narrow_by: str = "") -> StreamView:
-    """The view of one kind of stream, for a URL with or without a `key`, which is a UUID.
+def stream(kind: str, *, narrow_by: str = "", keys: KeyType = str) -> StreamView:
+    """The view of one kind of stream, for a URL with or without a `key`.
 
-    `narrow_by` names the query parameter, a UUID, that narrows what is shown to one scope.
+    `narrow_by` names the query parameter that narrows what is shown to one scope. `keys` reads a key or a scope
+    from the address; where it raises ValueError (as UUID does), there is no such stream.
     """
 
-    async def view(request: HttpRequest, key: str = "") -> HttpResponseBase:
+    async def view(request: HttpRequest, key: object = "") -> HttpResponseBase:
         if request.method not in ("GET", "HEAD"):
             return problem(405, "Streams are only read: use GET.", Allow="GET, HEAD")
         try:
-            stream_id = f"{kind}:{_uuid(key)}" if key else kind
-            reader = await sync_to_async(_reader)(request, stream_id, narrow_by)
+            part = request.GET.get(narrow_by, "") if narrow_by else ""
+            stream_id = _stream_id(kind, key, keys)
+            narrow = _stream_id(kind, part, keys) if part else ""
+            reader = await sync_to_async(_reader)(request, stream_id, narrow)
             return await _open(request, stream_id, reader)
         except _Refusal as refusal:
             return refusal.response
@@ -68,32 +71,31 @@ async def _open(request: HttpRequest, stream_id: str, reader: Reader) -> HttpRes
     return EventStreamResponse(request, subscription)
 
 
-def _reader(request: HttpRequest, stream_id: str, narrow_by: str) -> Reader:
+def _reader(request: HttpRequest, stream_id: str, narrow: str) -> Reader:
     """Who asks and what they may see. Runs in a thread, whose database connection is let go: a stream needs none."""
     try:
         principal = access().authenticate(request)
         if principal is None:
             raise _Refusal(401, "Sign in, or send a token.", WWW_Authenticate="Bearer")
-        return _permitted(request, principal, stream_id, narrow_by)
+        return _permitted(request, principal, stream_id, narrow)
     finally:
         close_connections()
 
 
-def _permitted(request: HttpRequest, principal: Principal, stream_id: str, narrow_by: str) -> Reader:
+def _permitted(request: HttpRequest, principal: Principal, stream_id: str, narrow: str) -> Reader:
     scope = access().scope(principal)
-    part = request.GET.get(narrow_by, "") if narrow_by else ""
-    asked = f"{stream_id}:{_uuid(part)}" if part else stream_id
+    asked = narrow or stream_id
     place: ScopeId | None = None
     if ":" in asked:
         place = access().scopes_of([asked]).get(asked)
         if place is None or place not in scope:
             raise _Refusal(404, "There is no such stream.")
-    narrow = place if part else None
-    return Reader(principal, narrowed(scope, narrow) or scope, narrow, request.GET.dict())
+    part = place if narrow else None
+    return Reader(principal, narrowed(scope, part) or scope, part, request.GET.dict())
 
 
-def _uuid(raw: str) -> UUID:
+def _stream_id(kind: str, key: object, keys: KeyType) -> str:
     try:
-        return UUID(raw)
+        return f"{kind}:{keys(str(key))}" if key else kind
     except ValueError:
-        raise _Refusal(404, f"There is no {raw!r}.") from None
+        raise _Refusal(404, f"There is no {key!s}.") from None

@@ -30,13 +30,21 @@ class EventStreamResponse(StreamingHttpResponse):
 
     def __init__(self, request: HttpRequest, subscription: Subscription) -> None:
         super().__init__(subscription, content_type=CONTENT_TYPE)
-        self.subscription = subscription
+        self.subscription: Subscription | None = subscription
+        """None once a handler has taken it over."""
         no_buffering(self)
         never_compress(request)
 
     def __aiter__(self) -> AsyncIterator[bytes]:
         # Not the wrapping generator of Django: closing that would leave the subscription open.
+        if self.subscription is None:
+            raise RuntimeError("This stream is being sent by another.")
         return self.subscription
+
+    def close(self) -> None:
+        super().close()
+        if self.subscription is not None:
+            self.subscription.leave()
 
 
 def headers_only(request: HttpRequest) -> HttpResponse:

@@ -159,7 +159,7 @@ class EventService:
         try:
             yield subscription
         finally:
-            subscription.close()
+            subscription.leave()
 
     def attach(self, subscription: Subscription) -> Log:
         """Puts a subscription among the readers of its stream, and opens the log for the first. Does not wait."""

@@ -7,7 +7,7 @@ wheel (a heartbeat is due) or by the service (the end); what it does next depend
 import asyncio
 import threading
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING
 
 from events import sse
@@ -37,16 +37,17 @@ class Subscription:
         "_thread",
         "admitted",
         "beat",
+        "client",
         "closed",
         "handed_over",
         "number",
-        "on_cut",
         "opened_at",
         "reader",
         "restart",
         "service",
         "stream_id",
         "task",
+        "was_cut",
     )
 
     def __init__(self, service: "EventService", stream_id: str, cursor: str | None, reader: Reader) -> None:
@@ -58,11 +59,13 @@ class Subscription:
         self.restart = False
         """What the reader may see has changed: start over from a full state."""
         self.admitted = False
-        """Counted against the limits; `close` gives that back."""
+        """Counted against the limits; `leave` gives that back."""
         self.handed_over = 0.0
         """Since when the bytes last given out are being written (time.monotonic); 0 while nothing is."""
-        self.on_cut: Callable[[], None] | None = None
-        """Drops the connection at once, where the server lets us."""
+        self.was_cut = False
+        """Its client took nothing for too long."""
+        self.client: tuple[str, int] | None = None
+        """The other end of the connection, where the server says it."""
         self.task: asyncio.Task[object] | None = None
         self.opened_at = time.time()
         self.number = 0
@@ -198,24 +201,27 @@ class Subscription:
 
     def cut(self) -> None:
         """Ends the stream without waiting for the client, which takes nothing any more."""
-        self.service.metrics.cut += 1
+        self.was_cut = True
         self._ended = self._farewell = True
-        if self.on_cut is not None:
-            self.on_cut()
+        self.service.metrics.cut += 1
+        self._poke()
+        # The connection is dropped under it, which ends the write; unless its socket could not be found.
+        self._loop.call_later(1, self._cancel)
+
+    def _cancel(self) -> None:
         if self.task is not None:
             self.task.cancel()
-        self._poke()
 
     async def aclose(self) -> None:
-        self.close()
+        self.leave()
 
-    def close(self) -> None:
+    def leave(self, _: object = None) -> None:
         """Leaves the stream. Safe to call again, and from another thread (Django closes responses in one)."""
         if self.closed:
             return
         if threading.get_ident() != self._thread:
             if not self._loop.is_closed():
-                self._loop.call_soon_threadsafe(self.close)
+                self._loop.call_soon_threadsafe(self.leave)
             return
         self.closed = True
         if self._starting is not None:

@@ -8,13 +8,14 @@ streams, who may still read.
 import asyncio
 import logging
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Coroutine, Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from asgiref.sync import sync_to_async
 from django.db import DatabaseError, connections
 
+from events import sockets
 from events.access import Principal, Scope, ScopeId, access, narrowed
 
 if TYPE_CHECKING:
@@ -28,13 +29,25 @@ _LEAST_TURN: Final = 0.02
 """Seconds."""
 
 
+class _OneAtATime:
+    """Something that is not begun again while it is still being done."""
+
+    def __init__(self) -> None:
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        if self._task is None or self._task.done():
+            self._task = asyncio.get_running_loop().create_task(work())
+
+
 class Wheel:
     def __init__(self, service: "EventService") -> None:
         self.heartbeat = 15.0
         self.send_timeout = 30.0
         self._service = service
         self._task: asyncio.Task[None] | None = None
-        self._check: asyncio.Task[None] | None = None
+        self._checking, self._sweep, self._cutting = _OneAtATime(), _OneAtATime(), _OneAtATime()
+        self._suspects: set[sockets.Client] = set()
 
     def start(self) -> None:
         """Turns while there are streams. Called on the event loop at each new stream."""
@@ -60,25 +73,47 @@ class Wheel:
             # Twice a heartbeat, so that the answer is acted on within one.
             if slot % max(1, slots // 2) == 0:
                 self.check_access()
+                self._sweep.start(self._look_for_the_vanished)
 
     def _visit(self, slot: int, slots: int) -> None:
         too_old = time.monotonic() - self.send_timeout
+        stuck = False
         for subscription in self._service.subscriptions():
             if 0 < subscription.handed_over < too_old:
-                self._cut(subscription)
+                stuck = True
             elif subscription.number % slots == slot:
                 subscription.due_beat()
+        if stuck:
+            self._cutting.start(self._cut_stuck)
 
-    def _cut(self, subscription: "Subscription") -> None:
-        logger.info("Cut a reader of %s that took nothing for %gs", subscription.stream_id, self.send_timeout)
-        subscription.cut()
+    # --- clients that take nothing, or are no more
+
+    async def _cut_stuck(self) -> None:
+        too_old = time.monotonic() - self.send_timeout
+        await self._cut(
+            [one for one in self._service.subscriptions() if 0 < one.handed_over < too_old],
+            f"took nothing for {self.send_timeout:g}s",
+        )
+
+    async def _look_for_the_vanished(self) -> None:
+        by_client = {one.client: one for one in self._service.subscriptions() if one.client}
+        silent = await asyncio.to_thread(sockets.unanswered, by_client, max(1, self.heartbeat / 2))
+        # Twice in a row: half a heartbeat is time enough for a network to come back.
+        vanished, self._suspects = silent & self._suspects, silent
+        if vanished:
+            await self._cut([by_client[client] for client in vanished], "has vanished")
+
+    async def _cut(self, subscriptions: "list[Subscription]", why: str) -> None:
+        for one in subscriptions:
+            logger.info("Cut a reader of %s that %s", one.stream_id, why)
+            one.cut()
+        await asyncio.to_thread(sockets.abort, {one.client for one in subscriptions if one.client})
 
     # --- who may still read
 
     def check_access(self) -> None:
         """Asks soon, once, for all streams; a question that is still being answered is enough."""
-        if self._check is None or self._check.done():
-            self._check = asyncio.get_running_loop().create_task(self._check_access())
+        self._checking.start(self._check_access)
 
     async def _check_access(self) -> None:
         streams = [one for one in self._service.subscriptions() if one.admitted]

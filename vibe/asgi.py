@@ -1,6 +1,14 @@
+"""The application as every ASGI server loads it: lifespan, static files, Django."""
+
 import os
 
-from django.core.asgi import get_asgi_application
+import django
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "vibe.settings")
-application = get_asgi_application()
+django.setup(set_prefix=False)
+
+from events.asgi import StreamHandler  # noqa: E402
+from events.lifecycle import Lifespan  # noqa: E402
+from vibe.static import StaticFiles  # noqa: E402
+
+application = Lifespan(StaticFiles(StreamHandler()))

@@ -1,14 +1,16 @@
 """Every address of the site."""
 
+from uuid import UUID
+
 from django.contrib import admin
 from django.urls import include, path
 
 from events.api import stream
 
 streams = [
-    path("", stream("changes", narrow_by="project_id"), name="changes-stream"),
-    path("processes/<str:key>/logs", stream("logs"), name="logs-stream"),
-    path("task-attempts/<str:key>/diff", stream("diff"), name="diff-stream"),
+    path("", stream("changes", narrow_by="project_id", keys=UUID), name="changes-stream"),
+    path("processes/<str:key>/logs", stream("logs", keys=UUID), name="logs-stream"),
+    path("task-attempts/<str:key>/diff", stream("diff", keys=UUID), name="diff-stream"),
 ]
 
 urlpatterns = [

@@ -1,0 +1,105 @@
+"""The beginning and the end of a server process.
+
+`on_start` and `on_stop` name what runs beside the requests (the runner, a relay): quick functions, called once in
+the server's main thread. Whatever server it is calls `start` and `stop`: daphne by our own Server class, uvicorn and
+granian by the ASGI lifespan.
+
+At SIGTERM, uvicorn and granian wait for open responses before they tell the application anything, and streams never
+end by themselves; so the service says its farewell from a signal handler of its own.
+"""
+
+import asyncio
+import logging
+import signal
+import threading
+from collections.abc import Awaitable, Callable
+from types import FrameType
+from typing import Any
+
+from events.service import service
+
+logger = logging.getLogger("events")
+
+_starts: list[Callable[[], None]] = []
+_stops: list[Callable[[], None]] = []
+_running = False
+
+
+def on_start(function: Callable[[], None]) -> None:
+    _starts.append(function)
+
+
+def on_stop(function: Callable[[], None]) -> None:
+    """Called after the streams have been told farewell; has about half a second."""
+    _stops.append(function)
+
+
+def start() -> None:
+    """Starts what runs beside the requests, once a process."""
+    global _running
+    if not _running:
+        _running = True
+        for function in _starts:
+            function()
+
+
+def stop() -> None:
+    global _running
+    if _running:
+        _running = False
+        for function in reversed(_stops):
+            function()
+
+
+class Lifespan:
+    """Answers the server's lifespan messages; requests go on to the application."""
+
+    def __init__(self, application: Callable[..., Awaitable[None]]) -> None:
+        self._application = application
+
+    async def __call__(self, scope: dict[str, Any], receive: Any, send: Any) -> None:
+        if scope["type"] != "lifespan":
+            return await self._application(scope, receive, send)
+        await receive()
+        say_farewell_at_signals(asyncio.get_running_loop())
+        start()
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        await service.close_all()
+        stop()
+        return await send({"type": "lifespan.shutdown.complete"})
+
+
+def say_farewell_at_signals(loop: asyncio.AbstractEventLoop) -> None:
+    """At SIGTERM and SIGINT, first the streams end, so that the server's own wait for them is short."""
+    if threading.current_thread() is not threading.main_thread():
+        return
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, _Farewell(loop, signal.getsignal(number)))
+
+
+class _Farewell:
+    """A signal handler in front of the server's own.
+
+    Handlers that the server gave to the event loop are not replaced by this: the loop hears of the signal by its
+    wake-up descriptor, whatever function Python calls.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, server_handler: Any) -> None:
+        self._loop = loop
+        self._server_handler = server_handler
+        self._task: asyncio.Task[None] | None = None
+
+    def __call__(self, number: int, frame: FrameType | None) -> None:
+        self._loop.call_soon_threadsafe(self._begin)
+        server: Any = getattr(self._server_handler, "__self__", None)
+        if number == signal.SIGTERM and hasattr(server, "should_exit"):
+            # uvicorn notes the signal and raises it again when all is done, so that a clean stop looks like a crash
+            # (-15). To be told to exit is enough for it.
+            server.should_exit = True
+        elif callable(self._server_handler):
+            self._server_handler(number, frame)
+
+    def _begin(self) -> None:
+        if self._task is None:
+            self._task = self._loop.create_task(service.close_all())
