@@ -2,7 +2,7 @@
 
 from django.urls import path
 
-from tasks.views import board, projects, session
+from tasks.views import board, code, projects, session
 
 urlpatterns = [
     path("", projects.home, name="home"),
@@ -14,4 +14,5 @@ urlpatterns = [
     path("projects/<uuid:project_id>/settings/", projects.change, name="project-settings"),
     path("projects/<uuid:project_id>/delete/", projects.delete, name="project-delete"),
     path("folders/", projects.folders, name="folders"),
+    path("highlight/", code.colour, name="highlight"),
 ]

@@ -2,12 +2,16 @@
 
 import { EventSourceManager } from "./event-source-manager.js";
 
+const TOLD = ["note", "progress", "status"];
+
 /**
  * `files` is the current state: path -> record, where a record is `{file, diff, change, old_path, additions,
  * deletions, omitted}`, always a file's whole diff. Events (CustomEvent):
  *  - "files": {changed: [path, …]}: these were set or taken away, gathered for one frame
  *  - "ready": the whole state has arrived
  *  - "finished": no more will follow
+ *  - "note": {level, message}: something the reader should know; "progress": {done, total} of the first state;
+ *    "status": {ahead, behind, dirty, conflicts} towards the target branch, whenever it changes
  *  - "state": {state, retryAt}, as of the EventSourceManager
  */
 export class DiffStream extends EventTarget {
@@ -21,7 +25,7 @@ export class DiffStream extends EventTarget {
     this.files = new Map();
     this.ready = false;
     this.finished = false;
-    this.#source = new EventSourceManager(`/api/events/task-attempts/${attemptId}/diff`, { cursor, names: ["ready"] });
+    this.#source = new EventSourceManager(`/api/events/task-attempts/${attemptId}/diff`, { cursor, names: ["ready", ...TOLD] });
     this.#source.addEventListener("message", ({ detail }) => this.#take(detail));
     this.#source.addEventListener("state", ({ detail }) => this.#state(detail));
   }
@@ -47,6 +51,8 @@ export class DiffStream extends EventTarget {
       // Kept until the new state is whole, so that the reader's page does not empty and fill again.
       this.#stale = new Set(this.files.keys());
       this.ready = false;
+    } else if (TOLD.includes(type)) {
+      this.dispatchEvent(new CustomEvent(type, { detail: JSON.parse(data) }));
     } else if (type === "ready" || type === "finished") {
       this.#settle();
       if (type === "finished") this.finished = true;

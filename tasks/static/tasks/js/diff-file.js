@@ -105,7 +105,11 @@ export class DiffFile {
     const name = oldPath && oldPath !== file ? `${oldPath} → ${file}` : file;
     setText(this.name, name);
     this.element.setAttribute("aria-label", `${name}, ${change}, ${additions} added, ${deletions} deleted`);
-    this.counts.replaceChildren(h("span.plus", {}, `+${additions}`), " ", h("span.minus", {}, `−${deletions}`));
+    this.counts.replaceChildren(
+      ...(additions ? [h("span.plus", {}, `+${additions.toLocaleString()}`)] : []),
+      " ",
+      ...(deletions ? [h("span.minus", {}, `−${deletions.toLocaleString()}`)] : []),
+    );
     this.viewed.checked = this.view.isViewed(this.record);
     const folded = this.isFolded;
     this.element.classList.toggle("is-folded", folded);

@@ -11,6 +11,7 @@
 
 const TALLEST = 12_000_000;
 const OVERSCAN = 10;
+const MOST_ROWS = 1_000;
 
 export class LineWindow {
   /**
@@ -166,8 +167,13 @@ export class LineWindow {
     this.position = this.#clamp(this.position);
     const visible = Math.ceil(height / this.rowHeight) + 1;
     let first = Math.max(0, Math.floor(this.position) - OVERSCAN);
-    const last = Math.min(this.total, Math.floor(this.position) + visible + OVERSCAN);
+    let last = Math.min(this.total, Math.floor(this.position) + visible + OVERSCAN);
     this.#sync(first, last);
+    // Rows may have no height at all: go on until the list is full.
+    while (last < this.total && last - first < MOST_ROWS && this.#heightBelow() < height) {
+      last = Math.min(this.total, last + visible);
+      this.#sync(first, last);
+    }
     if (last === this.total) {
       const { fit } = this;
       this.#measureEnd(height);
@@ -201,14 +207,20 @@ export class LineWindow {
     }
   }
 
+  /** From the top edge of what the reader sees to the end of the rows. */
+  #heightBelow() {
+    const row = this.rows.get(Math.floor(this.position));
+    return this.list.offsetHeight - (row?.offsetTop ?? 0);
+  }
+
   /** How many of the last lines fill the list, by their true heights. */
   #measureEnd(height) {
     let room = height;
     let fit = 0;
     for (let index = this.total - 1; index >= 0; index -= 1) {
       const row = this.rows.get(index);
-      const own = row ? row.getBoundingClientRect().height || this.rowHeight : this.rowHeight;
-      if (own >= room) {
+      const own = row ? row.offsetHeight : this.rowHeight;
+      if (own && own >= room) {
         fit += room / own;
         break;
       }

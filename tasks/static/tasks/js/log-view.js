@@ -14,6 +14,8 @@ import { lineRange, rangeHash } from "./places.js";
 
 /** What copying fetches at most, in lines: a clipboard is not a file. */
 const COPY_LIMIT = 50_000;
+/** Longer parts of a line (one that was split for its size) stay rows of their own, in characters. */
+const JOINED_LIMIT = 2_000;
 const KIND_NAMES = { stderr: "stderr", system: "system", error: "error" };
 
 export class LogView {
@@ -107,17 +109,23 @@ export class LogView {
 
   async #open() {
     await this.source.open();
-    this.window.setTotal(this.source.total);
+    this.#setTotal();
     this.#say();
     this.#followHash();
   }
 
   #arrived({ first, last, fresh }) {
-    this.window.setTotal(this.source.total);
-    this.window.refresh(first, last);
+    this.#setTotal();
+    // The row before may be the start of a line that goes on.
+    this.window.refresh(first - 1, last);
     if (fresh && !this.window.following) this.unseen += last - first;
     this.#showEnd();
     this.#say();
+  }
+
+  #setTotal() {
+    this.scroller.style.setProperty("--digits", Math.max(3, String(this.source.total).length));
+    this.window.setTotal(this.source.total);
   }
 
   #row(index) {
@@ -132,26 +140,46 @@ export class LogView {
       return row;
     }
     row.classList.add(`log-${record.type}`);
+    if (this.#goesOn(index)) {
+      row.classList.add("is-continued");
+      return row;
+    }
     const clock = clockTime.format(new Date(record.timestamp));
     const kind = KIND_NAMES[record.type];
     row.append(
       link,
       h("time.log-time", { datetime: record.timestamp, title: record.timestamp }, clock),
       ...(kind ? [h("span.visually-hidden", {}, `${kind}: `)] : []),
-      this.#text(record),
+      this.#text(this.#whole(index)),
     );
     return row;
   }
 
-  #text(record) {
+  /** Whether this is the start of a line (a prompt, a state of a progress bar) whose rest is in the next record. */
+  #goesOn(index) {
+    const record = this.source.get(index);
+    const next = this.source.get(index + 1);
+    return Boolean(record?.partial && record.content.length < JOINED_LIMIT && next?.type === record.type);
+  }
+
+  /** The line that ends in this record, from where it starts or was last overwritten from its start. */
+  #whole(index) {
+    let start = index;
+    while (index - start < JOINED_LIMIT && !this.source.get(start).content.startsWith("\r") && this.#goesOn(start - 1)) start -= 1;
+    let content = "";
+    for (let i = start; i <= index; i += 1) content += this.source.get(i).content;
+    return content;
+  }
+
+  #text(content) {
     const text = h("span.log-text");
-    const shown = clip(record.content);
+    const shown = clip(content);
     renderLine(text, shown);
-    if (shown.length < record.content.length) {
-      const rest = record.content.length - shown.length;
+    if (shown.length < content.length) {
+      const rest = content.length - shown.length;
       const all = () => {
         // Without its colours: a million cells would take seconds.
-        text.textContent = plainText(record.content.slice(0, SHOWN_LIMIT)) + record.content.slice(SHOWN_LIMIT);
+        text.textContent = plainText(content.slice(0, SHOWN_LIMIT)) + content.slice(SHOWN_LIMIT);
         this.window.schedule();
       };
       text.append(h("button.log-more", { type: "button", onclick: all }, `Show ${rest.toLocaleString()} more characters`));
@@ -196,9 +224,11 @@ export class LogView {
     }
   }
 
-  #goTo(range) {
-    this.window.toLine(range[0]);
-    this.#choose(range);
+  #goTo([first, last]) {
+    let shown = last;
+    while (this.#goesOn(shown)) shown += 1;
+    this.window.toLine(first);
+    this.#choose([first, shown]);
   }
 
   #followHash() {
