@@ -1,16 +1,61 @@
-"""The board of a project."""
+"""The board of a project: its cards as HTML, and the document that its changes are applied to."""
 
+from typing import Any
 from uuid import UUID
 
+import orjson
 from django.contrib.auth.decorators import login_required
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
+from django.utils.safestring import SafeString, mark_safe
+from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_GET
 
-from tasks.permissions import get_project
+from events.capture import serialize
+from events.changes import current_cursor
+from events.snapshot import consistent_read
+from tasks.boards import columns
+from tasks.executors import startable
+from tasks.models import ExecutionProcess, Project, Task, TaskAttempt
+from tasks.permissions import CHANGE_PROJECT, get_project
+from tasks.templatetags.ui import icon
 
 
 @login_required
+@never_cache
 @require_GET
 def board(request: HttpRequest, project_id: UUID) -> HttpResponse:
-    return render(request, "pages/board.html", {"project": get_project(request.user, project_id)})
+    with consistent_read():
+        project = get_project(request.user, project_id)
+        cursor = current_cursor()
+        document = read_document(project)
+    executors = startable(request.user)
+    data = {"project": str(project.pk), "cursor": cursor, "document": document, "executors": executors}
+    context = {
+        "project": project,
+        "columns": columns(document),
+        "total": len(document["tasks"]),
+        "executors": executors,
+        "may_change": request.user.has_perm(CHANGE_PROJECT),
+        "data": as_script(data),
+        # Rendered once: 300 cards would each look the static file's address up.
+        "icons": {name: icon(name) for name in ("more", "plus", "robot")},
+    }
+    return render(request, "pages/board.html", context)
+
+
+def read_document(project: Project) -> dict[str, dict[str, Any]]:
+    """What `/api/events/?project_id=` sends as the full state, read in the caller's transaction."""
+    tables = {
+        "projects": [project],
+        "tasks": Task.objects.filter(project=project),
+        "task_attempts": TaskAttempt.objects.filter(task__project=project),
+        "execution_processes": ExecutionProcess.objects.filter(task_attempt__task__project=project),
+    }
+    return {name: {str(row.pk): serialize(row) for row in rows} for name, rows in tables.items()}
+
+
+def as_script(data: Any) -> SafeString:
+    """JSON that can't end the script element it stands in."""
+    text = orjson.dumps(data).decode()
+    return mark_safe(text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029"))

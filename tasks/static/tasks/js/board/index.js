@@ -1,0 +1,143 @@
+// The board's page: reads what the server rendered, goes on from its cursor, and ties the parts together.
+
+import { find, findAll, h, setText } from "../dom.js";
+import { watchLine } from "../line-status.js";
+import { LiveDocument } from "../live.js";
+import { tell } from "../notifications.js";
+import { shortcut } from "../shortcuts.js";
+import { drawBoard, tick } from "./cards.js";
+import { Create } from "./create.js";
+import { Drag } from "./drag.js";
+import { Editor } from "./editor.js";
+import { Filter } from "./filter.js";
+import { Keyboard } from "./keyboard.js";
+import { CardMenu } from "./menu.js";
+import { STATE_WORDS } from "./model.js";
+import { initPhone } from "./phone.js";
+import { Pulse } from "./pulse.js";
+import { removeTasks, Selection } from "./selection.js";
+import { Start } from "./start.js";
+import { Board } from "./store.js";
+
+const data = JSON.parse(find("#board-data").textContent);
+const live = new LiveDocument(`/api/events/?project_id=${data.project}`, data.document, data.cursor);
+const board = new Board(live, data);
+const filter = new Filter(board);
+const pulse = new Pulse(board);
+const editor = new Editor(board);
+const start = new Start(board);
+const selection = new Selection(board, { startMany: (ids) => start.open(ids) });
+const drag = new Drag(board, selection, { redraw: draw });
+const keyboard = new Keyboard(board, selection);
+const menu = new CardMenu(board, { selection, editor, start, keyboard });
+let created = null;
+const create = new Create(board, { onCreated: (id) => ((created = id), showCreated()) });
+
+function draw() {
+  drawBoard(board, { shown: (card) => filter.passes(card), extra: (card) => pulse.of(card), carried: drag.carried });
+  drag.restore();
+  filter.drawMatches();
+  selection.draw();
+  keyboard.roving();
+  showCreated();
+}
+
+/** A task that one made oneself is focused as soon as it is on the board. */
+function showCreated() {
+  if (!created || !board.card(created) || find("dialog[open]")) return;
+  const id = created;
+  created = null;
+  keyboard.focus(id);
+}
+
+draw();
+board.drawn = true;
+
+board.addEventListener("change", ({ detail }) => {
+  draw();
+  drawProject();
+  drawLabels();
+  tellOfEnds(detail);
+});
+filter.addEventListener("change", draw);
+pulse.addEventListener("change", draw);
+
+function drawProject() {
+  const project = live.table("projects")[board.project];
+  if (project) {
+    setText(find("#project-name"), project.name);
+    return;
+  }
+  if (find("#project-gone")) return;
+  const words = "This project was deleted, or you are no longer a member of it.";
+  find("#columns").before(h("div.notice.notice-red", { id: "project-gone", role: "alert" }, words, " ", h("a", { href: "/" }, "All projects")));
+}
+
+function drawLabels() {
+  const labels = [...new Set(Object.values(live.table("tasks")).flatMap((task) => task.labels))].sort();
+  const list = find("#known-labels");
+  if (list.childElementCount !== labels.length) list.replaceChildren(...labels.map((label) => h("option", { value: label })));
+}
+
+const RECENT = 60_000;
+const seenRunning = new Set();
+
+/** Tells of runs that were seen to run and now have ended. */
+function tellOfEnds({ ids, whole }) {
+  const runs = live.table("execution_processes");
+  const touched = whole ? Object.keys(runs) : [...ids].filter((one) => one.startsWith("execution_processes/")).map((one) => one.split("/")[1]);
+  for (const run of touched.map((id) => runs[id]).filter(Boolean)) {
+    if (run.status === "running" || run.status === "queued") seenRunning.add(run.id);
+    else if (seenRunning.delete(run.id) && run.run_reason === "codingagent" && Date.now() - Date.parse(run.completed_at) < RECENT) tellOfEnd(run);
+  }
+}
+
+function tellOfEnd(run) {
+  const task = board.task(live.table("task_attempts")[run.task_attempt_id]?.task_id);
+  if (!task) return;
+  const words = run.status === "completed" ? "The agent is done: ready for review" : (STATE_WORDS[run.status] ?? run.status);
+  tell(run.id, task.title, words, `/tasks/${task.id}/?run=${run.id}`);
+}
+
+tellOfEnds({ ids: new Set(), whole: true });
+
+const focusedId = () => document.activeElement?.closest?.(".columns .card")?.dataset.key;
+shortcut(["e"], "Edit the task", "Board", () => editor.open(focusedId()), { when: focusedId });
+shortcut(["Enter"], "Open the task", "Board", () => false, { when: focusedId });
+shortcut(["Delete", "Backspace"], "Delete the selected tasks", "Board", () => removeTasks(board, selection.with(focusedId())), { when: focusedId, shown: ["Del"] });
+
+document.addEventListener("click", (event) => {
+  const order = event.target.closest("[data-do]");
+  if (order?.dataset.do === "create") create.open(order.dataset.status);
+  else if (order?.dataset.do === "menu") menu.open(order);
+});
+
+find("#columns").addEventListener("click", (event) => {
+  const card = event.target.closest(".card");
+  if (!card) return;
+  const id = card.dataset.key;
+  if (event.target.matches(".card-check")) selection.toggle(id);
+  else if (!event.target.closest(".card-tools")) press(event, id);
+});
+
+/** With Ctrl or ⌘ a press selects, with Shift up to there; while a finger selects, a tap does. */
+function press(event, id) {
+  const tapping = selection.size > 0 && matchMedia("(pointer: coarse)").matches;
+  if (event.shiftKey) selection.extend(id);
+  else if (event.ctrlKey || event.metaKey || tapping) selection.toggle(id);
+  else return;
+  event.preventDefault();
+}
+
+setInterval(() => document.visibilityState === "visible" && tick(), 1_000);
+initPhone();
+drawLabels();
+watchLine(live.manager);
+live.start();
+
+// One press starts a task right after the first project was made.
+if (new URLSearchParams(location.search).has("new")) create.open();
+
+// For the browser's console and for tests: what the page holds, to be compared with the database.
+globalThis.vibe = { live, board };
+findAll(".columns .cards").forEach((list) => list.setAttribute("data-ready", ""));

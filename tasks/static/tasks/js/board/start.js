@@ -1,0 +1,59 @@
+// Starting an agent on one task or on many.
+
+import { busy } from "../components.js";
+import { announce, find, setText } from "../dom.js";
+import { shortcut } from "../shortcuts.js";
+import { preferAgent, rememberAgent } from "./create.js";
+
+export class Start {
+  #ids = [];
+
+  constructor(board) {
+    this.board = board;
+    this.dialog = find("#start-dialog");
+    this.form = find("form", this.dialog);
+    this.form.addEventListener("submit", (event) => {
+      event.preventDefault();
+      busy(find("[type=submit]", this.form), () => this.#start());
+    });
+    const focused = () => document.activeElement?.closest?.(".columns .card")?.dataset.key;
+    shortcut(["s"], "Start an agent on the task", "Board", () => this.open([focused()]), { when: focused });
+  }
+
+  open(ids) {
+    this.#ids = ids;
+    const one = ids.length === 1;
+    if (this.board.executors.length) {
+      setText(find("[data-part=task]", this.form), one ? this.board.task(ids[0]).title : `${ids.length} tasks`);
+      find("[data-part=prompt]", this.form).hidden = !one;
+      this.form.elements.prompt.value = "";
+      preferAgent(this.form.elements.executor);
+      this.#say("");
+    }
+    this.dialog.showModal();
+  }
+
+  async #start() {
+    const { executor, prompt } = this.form.elements;
+    rememberAgent(executor.value);
+    if (this.#ids.length > 1) {
+      this.dialog.close("started");
+      await this.board.startAll(this.#ids, executor.value);
+      return;
+    }
+    try {
+      await this.board.start(this.#ids[0], executor.value, prompt.value);
+      this.dialog.close("started");
+      announce(`${executor.value} starts.`);
+    } catch (error) {
+      if (error.status === undefined) throw error;
+      this.#say(error.message);
+    }
+  }
+
+  #say(words) {
+    const line = find(".field-error", this.form);
+    line.hidden = !words;
+    setText(line, words);
+  }
+}

@@ -1,0 +1,49 @@
+// The page's copy of the records, kept true by the stream of changes.
+
+import { EventSourceManager } from "../../events/event-source-manager.js";
+import { applyPatch } from "../../events/patch-document.js";
+import { inNextFrame } from "./dom.js";
+import { keepWatching } from "./notifications.js";
+
+/**
+ * Events (CustomEvent):
+ *  - "change": {ids: Set of "tasks/<id>", "execution_processes/<id>", …; whole: true after a full state},
+ *    once a frame, after the document has all changes that have come
+ */
+export class LiveDocument extends EventTarget {
+  #touched = new Set();
+  #whole = false;
+  #emit = inNextFrame(() => this.#flush());
+
+  /** `document` is the state at `cursor`, as the page was rendered; `url` the stream that goes on from there. */
+  constructor(url, document, cursor) {
+    super();
+    this.document = document;
+    this.manager = new EventSourceManager(url, { cursor, keepHidden: keepWatching });
+    this.manager.addEventListener("message", ({ detail }) => detail.type === "message" && this.#apply(JSON.parse(detail.data)));
+  }
+
+  start() {
+    this.manager.start();
+    return this;
+  }
+
+  table(name) {
+    return this.document[name] ?? {};
+  }
+
+  #apply(operation) {
+    this.document = applyPatch(this.document, operation);
+    const [, table, id] = operation.path.split("/");
+    if (id) this.#touched.add(`${table}/${id}`);
+    else this.#whole = true;
+    this.#emit();
+  }
+
+  #flush() {
+    const detail = { ids: this.#touched, whole: this.#whole };
+    this.#touched = new Set();
+    this.#whole = false;
+    this.dispatchEvent(new CustomEvent("change", { detail }));
+  }
+}
