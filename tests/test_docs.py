@@ -9,7 +9,17 @@ from tests.documents import DOCUMENTS, ROOT, anchor, headings
 
 APPS = ("vibe", "events", "tasks")
 # Variables of the system and of Django that the project passes on or reads, but that are no settings of its own.
-NOT_OURS = {"PATH", "HOME", "USER", "SHELL", "LANG", "TERM", "TMPDIR", "DJANGO_SETTINGS_MODULE", "DJANGO_AUTORELOAD_ENV"}
+NOT_OURS = {
+    "PATH",
+    "HOME",
+    "USER",
+    "SHELL",
+    "LANG",
+    "TERM",
+    "TMPDIR",
+    "DJANGO_SETTINGS_MODULE",
+    "DJANGO_AUTORELOAD_ENV",
+}
 READS = re.compile(
     r"""(?:\benv\.\w+|\btext|\benviron(?:\.get|\.pop|\.setdefault)?)[\[(]\s*"([A-Z][A-Z0-9_]+)\""""
 )
