@@ -134,7 +134,7 @@ def _judge_buffering(result: Echo) -> Finding:
         CHECK,
         Level.PROBLEM,
         f"Something buffers the stream: messages were held back for up to {result.spread:.1f} s.",
-        f"Turn buffering off for /api/events/: nginx `proxy_buffering off;`, Caddy `flush_interval -1`. {DOCS}",
+        f"Turn buffering off for /api/events/: in nginx `proxy_buffering off;`. {DOCS}",
     )
 
 
@@ -177,9 +177,9 @@ def _judge_headers(url: str, result: Echo) -> Iterator[Finding]:
 
 def _judge_idle(result: Echo, idle: float) -> Finding:
     if result.status == 200 and result.ended:
-        return Finding(
-            CHECK, Level.OK, f"A silent line lives for {idle:g} s, longer than between two heartbeats."
-        )
+        beat = settings.EVENTS_HEARTBEAT_SECONDS
+        message = f"A line that is silent for {idle:g} s lives on; heartbeats come every {beat:g} s."
+        return Finding(CHECK, Level.OK, message)
     return Finding(
         CHECK,
         Level.PROBLEM,
@@ -190,7 +190,7 @@ def _judge_idle(result: Echo, idle: float) -> Finding:
 
 
 def _wrong_status(url: str, result: Echo) -> Finding:
-    where = result.headers.get("location", "")
+    where = result.headers.get("location", "").partition("?")[0]
     if where:
         return Finding(
             CHECK,
