@@ -11,6 +11,7 @@ urlpatterns = [
     path("sign-out/", session.sign_out, name="sign-out"),
     path("projects/new/", projects.new, name="project-new"),
     path("projects/<uuid:project_id>/", board.board, name="board"),
+    path("projects/<uuid:project_id>/pulse/", board.pulse, name="pulse"),
     path("projects/<uuid:project_id>/settings/", projects.change, name="project-settings"),
     path("projects/<uuid:project_id>/delete/", projects.delete, name="project-delete"),
     path("folders/", projects.folders, name="folders"),

@@ -5,26 +5,29 @@ from uuid import UUID
 
 import orjson
 from django.contrib.auth.decorators import login_required
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import render
 from django.utils.safestring import SafeString, mark_safe
 from django.views.decorators.cache import never_cache
-from django.views.decorators.http import require_GET
+from django.views.decorators.http import require_GET, require_POST
 
 from events.capture import serialize
-from events.changes import current_cursor
-from events.snapshot import consistent_read
 from tasks.boards import columns
 from tasks.executors import startable
 from tasks.models import ExecutionProcess, Project, Task, TaskAttempt
 from tasks.permissions import CHANGE_PROJECT, get_project
 from tasks.templatetags.ui import icon
 
+MOST_ATTEMPTS = 80
+
 
 @login_required
 @never_cache
 @require_GET
 def board(request: HttpRequest, project_id: UUID) -> HttpResponse:
+    from events.changes import current_cursor
+    from events.snapshot import consistent_read
+
     with consistent_read():
         project = get_project(request.user, project_id)
         cursor = current_cursor()
@@ -42,6 +45,31 @@ def board(request: HttpRequest, project_id: UUID) -> HttpResponse:
         "icons": {name: icon(name) for name in ("more", "plus", "robot")},
     }
     return render(request, "pages/board.html", context)
+
+
+@login_required
+@require_POST
+def pulse(request: HttpRequest, project_id: UUID) -> HttpResponse:
+    """What cards show beyond their records, for {"attempts": [id, …]}.
+
+    {"lines": {run id: last line of output, of runs that go on}, "changes": {attempt id: {additions, deletions}}}
+    """
+    from tasks import diffs, runlogs
+
+    project = get_project(request.user, project_id)
+    try:
+        wanted = [UUID(key) for key in orjson.loads(request.body)["attempts"][:MOST_ATTEMPTS]]
+    except (ValueError, TypeError, KeyError, AttributeError):
+        return JsonResponse({"detail": 'Send {"attempts": [id, …]}.'}, status=400)
+    attempts = list(
+        TaskAttempt.objects.filter(task__project=project, pk__in=wanted).select_related("task__project")
+    )
+    runs = ExecutionProcess.objects.filter(
+        task_attempt__in=attempts, status=ExecutionProcess.Status.RUNNING
+    ).exclude(run_reason=ExecutionProcess.RunReason.DEVSERVER)
+    counts = {str(attempt.pk): diffs.counts(attempt) for attempt in attempts}
+    changes = {key: {"additions": added, "deletions": removed} for key, (added, removed) in counts.items()}
+    return JsonResponse({"lines": {str(run.pk): runlogs.last_line(run) for run in runs}, "changes": changes})
 
 
 def read_document(project: Project) -> dict[str, dict[str, Any]]:

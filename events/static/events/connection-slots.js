@@ -6,8 +6,8 @@
 // A place is a Web Lock, which the browser frees when a tab dies, and whose queue is fair.
 
 const SLOTS = 4;
-const TURN = 1_500;
-const LOOK = 500;
+const TURN = 1_000;
+const LOOK = 250;
 const name = (slot) => `vibe.stream.${slot}`;
 
 /**

@@ -29,6 +29,7 @@ export class EventSourceManager extends EventTarget {
   #names;
   #silence;
   #keepHidden;
+  #channel = null;
   #source = null;
   #slot = null;
   #state = "idle";
@@ -44,9 +45,10 @@ export class EventSourceManager extends EventTarget {
   /**
    * @param {string} url with its query, without a cursor
    * @param {object} options cursor: the id to resume after; names: further event names to pass on ("finished");
-   *   heartbeatSeconds: the server's beat, 15 by default; keepHidden: () => true where a hidden page stays connected
+   *   heartbeatSeconds: the server's beat, 15 by default; keepHidden: () => true where a hidden page stays connected;
+   *   share: take messages from other tabs that read the same stream while this one waits for its turn
    */
-  constructor(url, { cursor = null, names = [], heartbeatSeconds, keepHidden = () => false } = {}) {
+  constructor(url, { cursor = null, names = [], heartbeatSeconds, keepHidden = () => false, share = false } = {}) {
     super();
     this.cursor = cursor;
     this.#url = url;
@@ -54,6 +56,7 @@ export class EventSourceManager extends EventTarget {
     const beat = heartbeatSeconds ?? Number(document.body.dataset.heartbeat || 15);
     this.#silence = Math.max(1_500, beat * 2_500);
     this.#keepHidden = keepHidden;
+    if (share) this.#channel = new BroadcastChannel(`vibe.stream ${url}`);
   }
 
   get url() {
@@ -76,6 +79,7 @@ export class EventSourceManager extends EventTarget {
     on(window, "pageshow", () => this.#resume());
     on(window, "online", () => this.retryNow());
     on(window, "offline", () => this.#suspect());
+    if (this.#channel) on(this.#channel, "message", ({ data }) => this.#overhear(data));
     if (this.#hidden()) this.#pause();
     else this.#connect();
     return this;
@@ -84,6 +88,7 @@ export class EventSourceManager extends EventTarget {
   /** Ends it for good. */
   close() {
     this.#leaving.abort();
+    this.#channel?.close();
     this.#end("idle");
   }
 
@@ -130,9 +135,23 @@ export class EventSourceManager extends EventTarget {
   #receive(type, event) {
     this.#beat();
     if (this.#state !== "live") this.#set("live");
-    if (event.lastEventId) this.cursor = event.lastEventId;
+    const message = { before: this.cursor, id: event.lastEventId, type, data: event.data };
+    if (message.id) this.cursor = message.id;
     if (type === "heartbeat") return;
-    this.dispatchEvent(new CustomEvent("message", { detail: { type, data: event.data, id: event.lastEventId } }));
+    this.#channel?.postMessage(message);
+    this.#pass(message);
+  }
+
+  /** Another tab got a message of this stream. It is the next one here, too, only if it follows this very cursor. */
+  #overhear(message) {
+    const waiting = !this.#source && ["connecting", "live"].includes(this.#state);
+    if (!waiting || !message.before || message.before !== this.cursor) return;
+    this.cursor = message.id;
+    this.#pass(message);
+  }
+
+  #pass({ type, data, id }) {
+    this.dispatchEvent(new CustomEvent("message", { detail: { type, data, id } }));
     if (type === "finished") this.#end("finished");
   }
 

@@ -19,7 +19,7 @@ export class LiveDocument extends EventTarget {
   constructor(url, document, cursor) {
     super();
     this.document = document;
-    this.manager = new EventSourceManager(url, { cursor, keepHidden: keepWatching });
+    this.manager = new EventSourceManager(url, { cursor, keepHidden: keepWatching, share: true });
     this.manager.addEventListener("message", ({ detail }) => detail.type === "message" && this.#apply(JSON.parse(detail.data)));
   }
 
