@@ -11,7 +11,7 @@ from django.utils.safestring import SafeString, mark_safe
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_GET, require_POST
 
-from events.capture import serialize
+from events import capture
 from tasks.boards import columns
 from tasks.executors import startable
 from tasks.models import ExecutionProcess, Project, Task, TaskAttempt
@@ -80,7 +80,7 @@ def read_document(project: Project) -> dict[str, dict[str, Any]]:
         "task_attempts": TaskAttempt.objects.filter(task__project=project),
         "execution_processes": ExecutionProcess.objects.filter(task_attempt__task__project=project),
     }
-    return {name: {str(row.pk): serialize(row) for row in rows} for name, rows in tables.items()}
+    return {name: {str(row.pk): capture.serialize(row) for row in rows} for name, rows in tables.items()}
 
 
 def as_script(data: Any) -> SafeString:
