@@ -162,3 +162,6 @@ class ApiTokenAdmin(SuperusersOnly):
     @admin.action(description="Revoke the selected tokens")
     def revoke(self, request: HttpRequest, tokens: QuerySet[ApiToken]) -> None:
         tokens.filter(revoked_at=None).update(revoked_at=timezone.now())
+
+
+from tasks.webhooks import admin as _webhooks  # noqa: E402, F401 - its classes build on those above

@@ -68,7 +68,8 @@ def _acting_as(me: Me, function: Callable[P, R]) -> Callable[P, R]:
     @functools.wraps(function)
     def call(*args: P.args, **kwargs: P.kwargs) -> R:
         try:
-            with actions.explained(ToolError), actor("command", user=me(), label="mcp"):
+            user = me()
+            with actions.explained(ToolError), actor("command", user, f"{user.get_username()} (mcp)"):
                 return function(*args, **kwargs)
         finally:
             close_old_connections()

@@ -8,6 +8,7 @@ from django.db import models
 from django.db.models import Q
 
 from events.capture import TrackedManager
+from tasks.webhooks.models import Webhook, WebhookCursor, WebhookDelivery  # noqa: F401 - Django looks here
 
 
 def _choice_check(field: str, choices: type[models.TextChoices], model: str) -> models.CheckConstraint:

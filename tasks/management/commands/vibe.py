@@ -119,7 +119,7 @@ class Command(BaseCommand):
     def handle(self, *args: Any, run: Callable[..., int | None], user: str | None, **options: Any) -> None:
         person = _person(user)
         try:
-            with actions.explained(CommandError), actor("command", user=person, label="vibe"):
+            with actions.explained(CommandError), actor("command", person, f"{person.get_username()} (vibe)"):
                 code = run(person, options)
         except KeyboardInterrupt:
             code = 130  # only the following ends; the run goes on

@@ -1,0 +1,142 @@
+"""The thread that makes deliveries and sends them. One process of the server runs it, whichever has the lock."""
+
+import fcntl
+import logging
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+from pathlib import Path
+from typing import IO, Final
+
+import httpx
+from django.conf import settings
+from django.db import DatabaseError, close_old_connections
+from django.utils import timezone
+
+from tasks.webhooks import collecting, sending
+from tasks.webhooks.models import Webhook, WebhookDelivery
+
+logger = logging.getLogger("tasks.webhooks")
+
+POLL_SECONDS: Final = 0.5
+WORKERS: Final = 4
+REST_SECONDS: Final = 30
+"""An address that has just failed is left alone for so long at most, however many messages wait for it."""
+KEEP_DELIVERIES: Final = timedelta(days=30)
+PRUNE_SECONDS: Final = 3600
+
+
+class WebhookSender:
+    """Looks for new changes and for due deliveries until it is stopped. Each address is served by one worker at a
+    time, so a slow one holds up nobody but itself."""
+
+    def __init__(self, lock_file: Path) -> None:
+        self._lock_file = lock_file
+        self._stopping = threading.Event()
+        self._busy: dict[int, threading.Event] = {}
+        self._resting: dict[int, float] = {}
+        self._pruned_at = 0.0
+        self._thread: threading.Thread | None = None
+
+    def start(self) -> None:
+        self._thread = threading.Thread(target=self._run, name="webhooks", daemon=True)
+        self._thread.start()
+
+    def stop(self, timeout: float = 0.5) -> None:
+        """What is being sent and does not end in time is sent again after the next start."""
+        self._stopping.set()
+        if self._thread is not None:
+            self._thread.join(timeout)
+
+    def _run(self) -> None:
+        with self._lock_file.open("w") as lock:
+            while not _locked(lock):
+                if self._stopping.wait(POLL_SECONDS * 4):
+                    return
+            with httpx.Client(timeout=sending.TIMEOUT, headers={"user-agent": "Vibe-Webhooks/1"}) as client:
+                self._serve(client)
+
+    def _serve(self, client: httpx.Client) -> None:
+        pool = ThreadPoolExecutor(WORKERS, thread_name_prefix="webhook")
+        try:
+            while not self._stopping.is_set():
+                if not self._step(client, pool):
+                    self._stopping.wait(POLL_SECONDS)
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+    def _step(self, client: httpx.Client, pool: ThreadPoolExecutor) -> bool:
+        """One look at the changes and at what is due; whether there may be more at once."""
+        try:
+            found = collecting.collect()
+            self._hand_out(client, pool)
+            self._prune()
+        except DatabaseError:
+            # A database that is away for a while comes back; the cursor and the deliveries are in it.
+            logger.exception("Webhooks cannot reach the database; trying again")
+            self._stopping.wait(POLL_SECONDS * 10)
+            return False
+        finally:
+            close_old_connections()
+        return found >= collecting.BATCH
+
+    def _hand_out(self, client: httpx.Client, pool: ThreadPoolExecutor) -> None:
+        waiting = Webhook.objects.filter(
+            enabled=True,
+            deliveries__status=sending.Status.PENDING,
+            deliveries__next_attempt_at__lte=timezone.now(),
+        )
+        for webhook in waiting.distinct():
+            done = self._busy.get(webhook.pk)
+            if (done is not None and not done.is_set()) or self._resting.get(
+                webhook.pk, 0
+            ) > time.monotonic():
+                continue
+            self._busy[webhook.pk] = threading.Event()
+            pool.submit(self._deliver, client, webhook, self._busy[webhook.pk])
+
+    def _deliver(self, client: httpx.Client, webhook: Webhook, done: threading.Event) -> None:
+        try:
+            for delivery in sending.due(webhook, timezone.now()):
+                if self._stopping.is_set():
+                    return
+                if not sending.send(client, delivery):
+                    rest = sending.retry_delay(delivery.attempts).total_seconds()
+                    self._resting[webhook.pk] = time.monotonic() + min(rest, REST_SECONDS)
+                    return
+        except DatabaseError:
+            logger.exception("A webhook's delivery could not be written down; it will be sent again")
+        finally:
+            close_old_connections()
+            done.set()
+
+    def _prune(self) -> None:
+        if time.monotonic() - self._pruned_at < PRUNE_SECONDS and self._pruned_at:
+            return
+        self._pruned_at = time.monotonic()
+        old = WebhookDelivery.objects.filter(created_at__lt=timezone.now() - KEEP_DELIVERIES)
+        old.exclude(status=sending.Status.PENDING).delete()
+
+
+def _locked(lock: IO[str]) -> bool:
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+_sender: WebhookSender | None = None
+
+
+def start() -> None:
+    """Called once a server process (events.lifecycle)."""
+    global _sender
+    _sender = WebhookSender(settings.VIBE_DATA / "webhooks.lock")
+    _sender.start()
+
+
+def stop() -> None:
+    if _sender is not None:
+        _sender.stop()
