@@ -62,7 +62,8 @@ class StreamHandler(ASGIHandler):
         if isinstance(response, EventStreamResponse) and response.subscription is not None:
             subscription = response.subscription
             client = request.scope.get("client")  # type: ignore[attr-defined]
-            subscription.client = (client[0], client[1]) if client else None
+            # granian gives the port as text.
+            subscription.client = (client[0], int(client[1])) if client else None
             start = {
                 "type": "http.response.start",
                 "status": response.status_code,

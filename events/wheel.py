@@ -80,7 +80,7 @@ class Wheel:
         stuck = False
         for subscription in self._service.subscriptions():
             if 0 < subscription.handed_over < too_old:
-                stuck = True
+                stuck = stuck or not subscription.was_cut
             elif subscription.number % slots == slot:
                 subscription.due_beat()
         if stuck:
@@ -91,12 +91,16 @@ class Wheel:
     async def _cut_stuck(self) -> None:
         too_old = time.monotonic() - self.send_timeout
         await self._cut(
-            [one for one in self._service.subscriptions() if 0 < one.handed_over < too_old],
+            [
+                one
+                for one in self._service.subscriptions()
+                if 0 < one.handed_over < too_old and not one.was_cut
+            ],
             f"took nothing for {self.send_timeout:g}s",
         )
 
     async def _look_for_the_vanished(self) -> None:
-        by_client = {one.client: one for one in self._service.subscriptions() if one.client}
+        by_client = {one.client: one for one in self._service.subscriptions() if one.client and not one.was_cut}
         silent = await asyncio.to_thread(sockets.unanswered, by_client, max(1, self.heartbeat / 2))
         # Twice in a row: half a heartbeat is time enough for a network to come back.
         vanished, self._suspects = silent & self._suspects, silent

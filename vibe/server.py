@@ -10,6 +10,7 @@
 
 import asyncio
 import logging
+import resource
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -34,6 +35,7 @@ def run(host: str, port: int, *, on_listening: Callable[[], None] | None = None)
 
     Raises SystemExit(1), after saying why, where the address cannot be had.
     """
+    _allow_open_files(service.max_streams + 1024)
     server = Server(
         get_default_application(),
         endpoints=build_endpoint_description_strings(host=host, port=port),
@@ -43,6 +45,15 @@ def run(host: str, port: int, *, on_listening: Callable[[], None] | None = None)
     server.run()
     if server.failure:
         raise SystemExit(f"Cannot listen on {host}, port {port}: {server.failure}")
+
+
+def _allow_open_files(wanted: int) -> None:
+    """Raises the soft limit to what the streams may need, never the hard one, which is the administrator's."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard != resource.RLIM_INFINITY:
+        wanted = min(wanted, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 @implementer(IPushProducer)
@@ -168,7 +179,7 @@ class Server(DaphneServer):
         if message["type"] == _BODY:
             gate: _Gate | None = getattr(protocol, "gate", None)
             if not message.get("more_body", False):
-                if gate is not None:
+                if gate is not None and protocol.channel is not None:
                     protocol.unregisterProducer()
             elif gate is None:
                 await super().handle_reply(protocol, message)

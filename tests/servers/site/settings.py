@@ -4,7 +4,8 @@ SECRET_KEY = "only for tests"
 ALLOWED_HOSTS = ["*"]
 DEBUG = False
 INSTALLED_APPS = ["daphne", "django.contrib.contenttypes", "events"]
-MIDDLEWARE: list[str] = []
+# It compresses what it is let to.
+MIDDLEWARE = ["django.middleware.gzip.GZipMiddleware"]
 ROOT_URLCONF = "tests.servers.site.urls"
 ASGI_APPLICATION = "tests.servers.site.asgi.application"
 DATABASES = {
