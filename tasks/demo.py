@@ -1,0 +1,57 @@
+"""The demo project: a small real repository and a board to try everything on."""
+
+import shutil
+from pathlib import Path
+
+from django.conf import settings
+from django.contrib.auth.models import User
+from django.db import transaction
+
+from tasks import git
+from tasks.models import Project, Task
+
+_FILES = Path(__file__).resolve().parent / "agents" / "demo_repository"
+_TASKS = (
+    (
+        "Greet people by name",
+        "Add a greeter with a test, and say in the README what changed.\n\n"
+        "Start the executor **demo** on this task: it works for half a minute, and you can watch "
+        "its log and its diff grow.",
+    ),
+    ("Count words faster", "`src/util.py` walks the text twice. Once should do."),
+    ("Make the page readable in the dark", "`web/style.css` has one theme only."),
+    ("Drop what nobody uses", "Is `src/legacy.js` still needed by anything?"),
+)
+
+
+def make_demo_project(owner: User) -> Project:
+    """Makes the repository (once) and its project with tasks. Raises GitError where git cannot work here."""
+    repo = _make_repository(Path(settings.VIBE_DATA) / "demo" / "repo")
+    with transaction.atomic():
+        project, created = Project.objects.get_or_create(
+            repo_path=str(repo), defaults={"name": "Demo", "target_branch": "main"}
+        )
+        project.members.add(owner)
+        if created:
+            for position, (title, description) in enumerate(_TASKS):
+                Task.objects.create(project=project, title=title, description=description, position=position)
+    return project
+
+
+def _make_repository(folder: Path) -> Path:
+    if not (folder / ".git").exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        shutil.copytree(_FILES, folder, dirs_exist_ok=True)
+        git.run("init", "--quiet", "--initial-branch=main", cwd=folder)
+        _commit(folder, "Start")
+    return folder.resolve()
+
+
+def _commit(folder: Path, message: str) -> None:
+    identity = {
+        f"GIT_{who}_{what}": value
+        for who in ("AUTHOR", "COMMITTER")
+        for what, value in (("NAME", "Vibe"), ("EMAIL", "vibe@localhost"))
+    }
+    git.run("add", "--all", cwd=folder)
+    git.run("-c", "commit.gpgsign=false", "commit", "--quiet", "-m", message, cwd=folder, env=identity)
