@@ -2,7 +2,7 @@
 
 from django.urls import path
 
-from tasks.views import board, code, projects, session
+from tasks.views import board, code, doctor, projects, session
 
 urlpatterns = [
     path("", projects.home, name="home"),
@@ -14,6 +14,8 @@ urlpatterns = [
     path("projects/<uuid:project_id>/pulse/", board.pulse, name="pulse"),
     path("projects/<uuid:project_id>/settings/", projects.change, name="project-settings"),
     path("projects/<uuid:project_id>/delete/", projects.delete, name="project-delete"),
+    path("doctor/", doctor.doctor, name="doctor"),
+    path("doctor/judge/", doctor.judge, name="doctor-judge"),
     path("folders/", projects.folders, name="folders"),
     path("highlight/", code.colour, name="highlight"),
 ]

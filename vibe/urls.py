@@ -6,8 +6,10 @@ from django.contrib import admin
 from django.urls import include, path
 
 from events.api import stream
+from tasks.views import doctor
 
 streams = [
+    path("echo", doctor.echo_stream, name="doctor-echo"),
     path("", stream("changes", narrow_by="project_id", keys=UUID), name="changes-stream"),
     path("processes/<str:key>/logs", stream("logs", keys=UUID), name="logs-stream"),
     path("task-attempts/<str:key>/diff", stream("diff", keys=UUID), name="diff-stream"),
