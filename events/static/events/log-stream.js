@@ -30,6 +30,11 @@ export class LogStream extends EventTarget {
     this.#source.addEventListener("state", ({ detail }) => this.#emit("state", detail));
   }
 
+  /** The EventSourceManager, for a sign of the line. */
+  get manager() {
+    return this.#source;
+  }
+
   get state() {
     return this.#source.state;
   }

@@ -32,6 +32,7 @@ export async function confirmOn(button, text) {
   announce(text);
   await new Promise((resolve) => setTimeout(resolve, 1600));
   label.textContent = label.dataset.label;
+  delete label.dataset.label;
 }
 
 /** Copies to the clipboard also where the site is not served over https, which closes the modern way. */

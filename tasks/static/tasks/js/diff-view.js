@@ -2,7 +2,7 @@
 
 import { DiffStream } from "../../events/diff-stream.js";
 import { api } from "./api.js";
-import { toggle, tool } from "./controls.js";
+import { toggle } from "./controls.js";
 import { Highlighter } from "./diff-code.js";
 import { Comments } from "./diff-comments.js";
 import { DiffFile } from "./diff-file.js";
@@ -17,14 +17,14 @@ export class DiffView extends EventTarget {
   /**
    * Events: "counts" {files, additions, deletions}; "send" {comments} when the reader sends their comments.
    * @param {HTMLElement} element with `data-attempt` and `data-highlight` (the address that colours code)
-   * @param {object} options comments: whether lines can be commented; keys: whether the keyboard steps;
-   *   following: whether its files answer to the page's address
+   * @param {object} options comments: whether lines can be commented; following:
+   *   whether its files answer to the page's address; tree: whether it lists them
    */
-  constructor(element, { attemptId = element.dataset.attempt, comments = true, keys = true, following = true, tree = true } = {}) {
+  constructor(element, { attemptId = element.dataset.attempt, comments = true, following = true, tree = true } = {}) {
     super();
     this.element = element;
     this.attemptId = attemptId;
-    this.settings = { keys, following, tree };
+    this.settings = { following, tree };
     this.options = { ignoreWhitespace: false };
     this.files = new Map();
     this.viewed = readViewed(attemptId);
@@ -95,9 +95,8 @@ export class DiffView extends EventTarget {
     if (this.settings.tree) {
       tools.push(toggle("Files", { key: "diff-tree", on: true, title: "Show the list of files", change: (on) => this.element.classList.toggle("is-treeless", !on) }));
     }
-    tools.push(tool("chevrons", "Fold all", "Fold or show all files", () => this.#foldAll()));
-    tools.at(-1).firstChild.remove();
-    return tools;
+    const fold = h("button.button.button-small.button-quiet", { type: "button", title: "Fold or show all files", onclick: () => this.#foldAll() }, "Fold all");
+    return [...tools, fold];
   }
 
   #listen() {
@@ -106,7 +105,6 @@ export class DiffView extends EventTarget {
     this.list.addEventListener("click", (event) => this.#clicked(event), { signal });
     this.tree.element.addEventListener("click", (event) => this.#treeClicked(event), { signal });
     this.comments?.addEventListener("change", ({ detail }) => this.#commented(detail.file), { signal });
-    if (this.settings.keys) document.addEventListener("keydown", (event) => this.#key(event), { signal });
     if (this.settings.following) window.addEventListener("hashchange", () => this.#followHash(), { signal });
   }
 
@@ -291,19 +289,19 @@ export class DiffView extends EventTarget {
 
   // The keyboard
 
-  #key(event) {
-    const typing = event.target.closest?.("input:not([type=checkbox]), textarea, select, [contenteditable], dialog");
-    if (typing || event.ctrlKey || event.metaKey || event.altKey || !this.element.offsetParent) return;
+  static KEYS = {
+    j: "Next file", k: "File before", n: "Next change", p: "Change before", c: "Comment on the chosen line",
+    o: "Fold or show the file", v: "Mark the file as viewed", u: "Side by side, or not", w: "Ignore blanks, or not",
+  };
+
+  /** Does what a key of KEYS stands for. */
+  act(key) {
     const actions = {
-      j: () => this.#stepFile(1), k: () => this.#stepFile(-1),
-      n: () => this.#stepChange(1), p: () => this.#stepChange(-1),
+      j: () => this.#stepFile(1), k: () => this.#stepFile(-1), n: () => this.#stepChange(1), p: () => this.#stepChange(-1),
       c: () => this.#commentHere(), o: () => this.#foldHere(), v: () => this.#viewedHere(),
       u: () => this.splitButton.click(), w: () => this.blanksButton.click(),
     };
-    const action = actions[event.key];
-    if (!action || !this.files.size) return;
-    event.preventDefault();
-    action();
+    if (this.files.size) actions[key]();
   }
 
   #stepFile(by) {

@@ -9,11 +9,12 @@ import { LinePages, PAGE } from "./line-pages.js";
  * "reset": all lines are other ones now; "state": `error`, `line` (of the stream) or `finished` changed.
  */
 export class LogSource extends EventTarget {
-  constructor(processId, { ended = false } = {}) {
+  constructor(processId, { ended = false, watch = () => {} } = {}) {
     super();
     this.processId = processId;
     this.url = `/api/processes/${processId}/logs`;
     this.ended = ended;
+    this.watch = watch;
     this.finished = null;
     this.error = "";
     this.line = "connecting";
@@ -32,6 +33,7 @@ export class LogSource extends EventTarget {
 
   close() {
     this.closed = true;
+    this.unwatch?.();
     this.stream?.close();
   }
 
@@ -61,6 +63,7 @@ export class LogSource extends EventTarget {
     this.stream.addEventListener("state", ({ detail }) => this.#state(detail));
     this.stream.addEventListener("reset", () => this.#reset());
     this.stream.start();
+    this.unwatch = this.watch(this.stream.manager);
   }
 
   /** Loads what of lines [first, last) is not there; resolves with whether anything came. */

@@ -20,13 +20,13 @@ const KIND_NAMES = { stderr: "stderr", system: "system", error: "error" };
 
 export class LogView {
   /** @param {HTMLElement} element */
-  constructor(element, { processId = element.dataset.process, ended = false, queued = false } = {}) {
+  constructor(element, { processId = element.dataset.process, ended = false, queued = false, watch } = {}) {
     this.element = element;
     this.processId = processId;
     this.queued = queued;
     this.selected = null;
     this.unseen = 0;
-    this.source = new LogSource(processId, { ended });
+    this.source = new LogSource(processId, { ended, watch });
     this.abort = new AbortController();
     this.#build();
     this.#listen();

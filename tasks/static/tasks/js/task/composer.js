@@ -1,0 +1,157 @@
+// What the agent is told next: written while it works, queued, changed and taken back until it begins.
+
+import { api } from "../api.js";
+import { busy } from "../components.js";
+import { reviewPrompt } from "../diff-parse.js";
+import { announce, find, h, icon, reconcile, setText } from "../dom.js";
+import { showError } from "../toast.js";
+import { isActive } from "./words.js";
+
+const draftKey = (attemptId) => `vibe.draft.${attemptId}`;
+
+export class Composer {
+  constructor(page) {
+    this.page = page;
+    this.attemptId = null;
+    this.#build();
+  }
+
+  #build() {
+    this.field = h("textarea.input.composer-field", { rows: "1", "aria-label": "Follow-up", placeholder: "Ask for a change…" });
+    this.attached = h("span.composer-attached", { hidden: true });
+    this.hint = h("span.field-hint.grow");
+    this.button = h("button.button.button-primary.button-small", { type: "submit" }, icon("send"), h("span", {}, "Send"));
+    this.queue = h("div.composer-queue");
+    this.form = h("form.composer-form", {}, this.field, h("div.composer-foot", {}, this.attached, this.hint, this.button));
+    this.form.addEventListener("submit", (event) => {
+      event.preventDefault();
+      this.send();
+    });
+    this.field.addEventListener("keydown", (event) => {
+      if (event.key === "Escape") this.field.blur();
+      if (event.key !== "Enter" || !(event.ctrlKey || event.metaKey)) return;
+      event.preventDefault();
+      this.send();
+    });
+    this.field.addEventListener("input", () => {
+      if (this.field.value) localStorage.setItem(draftKey(this.attemptId), this.field.value);
+      else localStorage.removeItem(draftKey(this.attemptId));
+      this.#size();
+    });
+    find("#composer").append(this.queue, this.form);
+  }
+
+  focus() {
+    if (!find("#composer").hidden) this.field.focus();
+  }
+
+  update() {
+    const { attempt, document } = this.page;
+    const usable = Boolean(attempt) && attempt.outcome === "open" && this.page.mayAct;
+    find("#composer").hidden = !usable;
+    if (!usable) return;
+    if (this.attemptId !== attempt.id) this.#adopt(attempt.id);
+    const runs = document.runs(attempt.id).filter((run) => run.run_reason !== "devserver");
+    const waits = runs.some(isActive);
+    const agents = runs.filter((run) => run.run_reason === "codingagent");
+    const queued = agents.filter((run, i) => i > 0 && run.status === "queued");
+    const count = this.page.comments?.size ?? 0;
+    this.attached.hidden = !count;
+    setText(this.attached, `+ ${count} ${count === 1 ? "comment" : "comments"} on the changes`);
+    setText(this.button.lastChild, waits ? "Queue" : "Send");
+    setText(this.hint, waits ? "It is sent when the run that goes on has ended." : "");
+    this.form.hidden = queued.length > 0;
+    reconcile(this.queue, queued, {
+      keyOf: (run) => run.id,
+      make: (run) => this.#makeQueued(run),
+      update: (element, run) => this.#updateQueued(element, run),
+    });
+  }
+
+  #adopt(attemptId) {
+    this.attemptId = attemptId;
+    this.field.value = localStorage.getItem(draftKey(attemptId)) ?? "";
+    this.#size();
+  }
+
+  /** As tall as its words, up to a third of the window. */
+  #size() {
+    this.field.style.height = "auto";
+    this.field.style.height = `${Math.min(this.field.scrollHeight + 2, innerHeight / 3)}px`;
+  }
+
+  /** Sends the words and the comments on the changes as the next follow-up. */
+  async send() {
+    const { page } = this;
+    const comments = page.comments?.all ?? [];
+    const note = this.field.value.trim();
+    if (!note && !comments.length) {
+      this.field.focus();
+      return;
+    }
+    const prompt = comments.length ? reviewPrompt(comments, note) : note;
+    await busy(this.button, async () => {
+      try {
+        page.document.put("execution_processes", await api.post(`/api/task-attempts/${page.attemptId}/follow-up`, { prompt }));
+        this.field.value = "";
+        localStorage.removeItem(draftKey(this.attemptId));
+        page.comments?.clear();
+        this.#size();
+        announce("Sent");
+        page.open({ run: null, view: page.narrow || page.view === "conversation" ? page.view : "log" });
+      } catch (error) {
+        showError(error);
+      }
+    });
+  }
+
+  #makeQueued(run) {
+    const text = h("p.composer-prompt");
+    const edit = h("button.button.button-small.button-quiet", { type: "button", onclick: () => this.#edit(row, run.id) }, "Edit");
+    const back = h("button.button.button-small.button-quiet.is-danger", { type: "button", onclick: () => busy(back, () => this.#withdraw(run.id)) }, "Take back");
+    const row = h("div.composer-queued", {}, h("span.run-state", { dataset: { state: "queued" } }, "Next"), text, h("span.row", {}, edit, back));
+    return row;
+  }
+
+  #updateQueued(row, run) {
+    setText(row.querySelector(".composer-prompt"), run.prompt);
+  }
+
+  #edit(row, id) {
+    if (row.querySelector("form")) return;
+    const run = this.page.document.run(id);
+    const field = h("textarea.input", { rows: "4", "aria-label": "The queued follow-up" });
+    field.value = run.prompt;
+    const save = h("button.button.button-small.button-primary", { type: "submit" }, "Save");
+    const cancel = h("button.button.button-small.button-quiet", { type: "button", onclick: () => form.remove() }, "Cancel");
+    const form = h("form.composer-edit", {}, field, h("div.row", {}, save, cancel));
+    form.addEventListener("submit", (event) => {
+      event.preventDefault();
+      busy(save, async () => {
+        try {
+          this.page.document.put("execution_processes", await api.patch(`/api/processes/${id}`, { prompt: field.value }));
+          form.remove();
+        } catch (error) {
+          showError(error);
+        }
+      });
+    });
+    row.append(form);
+    field.focus();
+  }
+
+  /** Its words come back into the field: taking back is not throwing away. */
+  async #withdraw(id) {
+    const run = this.page.document.run(id);
+    try {
+      await api.delete(`/api/processes/${id}`);
+      this.field.value = [run.prompt, this.field.value].filter(Boolean).join("\n\n");
+      localStorage.setItem(draftKey(this.attemptId), this.field.value);
+      this.#size();
+      this.form.hidden = false;
+      this.field.focus();
+    } catch (error) {
+      showError(error);
+    }
+  }
+}

@@ -1,0 +1,131 @@
+// The task itself: status, title, labels, description; edited in place without losing another's edit.
+
+import { ApiError, api } from "../api.js";
+import { busy } from "../components.js";
+import { announce, find, findAll, h, hue, setText } from "../dom.js";
+import { showError } from "../toast.js";
+
+export class TaskHead {
+  constructor(page) {
+    this.page = page;
+    this.shown = page.document.task.description;
+    this.editor = null;
+    find("#status").addEventListener("change", (event) => this.#setStatus(event.target));
+    find("#edit-task").addEventListener("click", () => this.edit());
+  }
+
+  update() {
+    const { task } = this.page.document;
+    if (!task) return;
+    for (const title of findAll("[data-task-title]")) setText(title, task.title);
+    document.title = `${task.title} · Vibe`;
+    find("#status").value = task.status;
+    find("#status-ring").dataset.status = task.status;
+    find("#no-description").hidden = Boolean(task.description) || Boolean(this.editor);
+    this.#labels(task.labels ?? []);
+    if (task.description !== this.shown) this.#describe(task.description);
+  }
+
+  #labels(labels) {
+    const list = find("#labels");
+    const text = labels.join("\0");
+    if (list.dataset.shown === text) return;
+    list.dataset.shown = text;
+    list.replaceChildren(...labels.map((label) => h("span.label-chip", { style: { "--hue": String(hue(label)) } }, h("span", {}, label))));
+  }
+
+  /** The server turns Markdown into HTML and cleans it; what comes is inserted as it is. */
+  async #describe(description) {
+    this.shown = description;
+    try {
+      const answer = await fetch(this.page.urls.description);
+      if (!answer.ok || this.shown !== description) return;
+      const parsed = new DOMParser().parseFromString(await answer.text(), "text/html");
+      find("#description").replaceChildren(...parsed.body.childNodes);
+    } catch {
+      this.shown = null; // the line is lost: the next change, or its return, asks again
+    }
+  }
+
+  async #setStatus(select) {
+    const { task } = this.page.document;
+    const status = select.value;
+    try {
+      this.page.document.put("tasks", await api.patch(`/api/tasks/${task.id}`, { status, expected: { status: task.status } }));
+      announce(`Status: ${select.selectedOptions[0].text}`);
+    } catch (error) {
+      select.value = this.page.document.task.status;
+      showError(error);
+    }
+  }
+
+  edit() {
+    if (this.editor) {
+      this.editor.title.focus();
+      return;
+    }
+    const { task } = this.page.document;
+    const before = { title: task.title, description: task.description };
+    const title = h("input.input.task-title-input", { "aria-label": "Title", maxlength: "500", required: true });
+    const description = h("textarea.input", { "aria-label": "Description (Markdown)", rows: "10", placeholder: "What is to be done? Markdown works." });
+    title.value = before.title;
+    description.value = before.description;
+    const notice = h("div", { role: "alert" });
+    const save = h("button.button.button-primary.button-small", { type: "submit" }, "Save", h("kbd", {}, "Ctrl ⏎"));
+    const cancel = h("button.button.button-small.button-quiet", { type: "button", onclick: () => this.#close() }, "Cancel");
+    const form = h("form.task-editor", {}, title, description, notice, h("div.row", {}, save, cancel));
+    form.addEventListener("submit", (event) => {
+      event.preventDefault();
+      busy(save, () => this.#save(form, before, { title: title.value.trim(), description: description.value }, notice));
+    });
+    form.addEventListener("keydown", (event) => {
+      if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) form.requestSubmit();
+      else if (event.key === "Escape") this.#close();
+      else return;
+      event.preventDefault();
+      event.stopPropagation();
+    });
+    this.editor = { form, title };
+    find(".task-head").after(form);
+    for (const element of [find("#title"), find("#description"), find("#no-description")]) element.hidden = true;
+    title.focus();
+  }
+
+  async #save(form, before, after, notice) {
+    const changed = Object.fromEntries(Object.entries(after).filter(([name, value]) => value !== before[name]));
+    if (!Object.keys(changed).length) {
+      this.#close();
+      return;
+    }
+    const expected = Object.fromEntries(Object.keys(changed).map((name) => [name, before[name]]));
+    try {
+      this.page.document.put("tasks", await api.patch(`/api/tasks/${this.page.document.taskId}`, { ...changed, expected }));
+      this.#close();
+    } catch (error) {
+      if (!(error instanceof ApiError)) throw error;
+      notice.replaceChildren(error.status === 409 ? this.#conflict(form, before) : h("p.notice.notice-red", {}, error.message));
+    }
+  }
+
+  /** Somebody else changed it meanwhile: theirs is shown beside, and nothing of either is lost unasked. */
+  #conflict(form, before) {
+    const { task } = this.page.document;
+    const anyway = h("button.button.button-small", { type: "button" }, "Save mine over it");
+    anyway.addEventListener("click", () => {
+      Object.assign(before, { title: task.title, description: task.description });
+      form.requestSubmit();
+    });
+    return h(
+      "div.notice.notice-amber", {},
+      h("div.stack", {}, h("strong", {}, "Somebody changed this while you wrote. It now says:"), h("p", {}, task.title), h("pre", {}, task.description), anyway),
+    );
+  }
+
+  #close() {
+    this.editor?.form.remove();
+    this.editor = null;
+    for (const element of [find("#title"), find("#description")]) element.hidden = false;
+    this.update();
+    find("#edit-task").focus();
+  }
+}

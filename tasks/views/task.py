@@ -1,0 +1,85 @@
+"""The page of a task: its attempts, their runs, logs and diffs, live from the moment it was rendered."""
+
+from typing import Any
+from uuid import UUID
+
+from django.contrib.auth.decorators import login_required
+from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.shortcuts import render
+from django.urls import reverse
+from django.views.decorators.http import require_GET
+
+from events.capture import serialize
+from events.changes import current_cursor
+from events.history import of_task
+from events.snapshot import consistent_read
+from tasks import executors, markdown
+from tasks.models import ExecutionProcess, Task, TaskAttempt
+from tasks.permissions import RUN_SCRIPT, START_RUN, get_task
+
+
+@login_required
+@require_GET
+def task(request: HttpRequest, task_id: UUID) -> HttpResponse:
+    """`?attempt=`, `?run=` and `?view=log|conversation|changes|history` say what is open; the script reads them."""
+    with consistent_read():
+        found = get_task(request.user, task_id)
+        state = _state(request, found)
+    return render(request, "tasks/task_detail.html", _context(found, state))
+
+
+@login_required
+@require_GET
+def compare(request: HttpRequest, task_id: UUID) -> HttpResponse:
+    """Two attempts side by side: `?a=` and `?b=`, by default the latest two."""
+    with consistent_read():
+        found = get_task(request.user, task_id)
+        state = _state(request, found)
+    return render(request, "tasks/task_compare.html", _context(found, state))
+
+
+@login_required
+@require_GET
+def description(request: HttpRequest, task_id: UUID) -> HttpResponse:
+    """The description as safe HTML, for a page that is open while it changes."""
+    return HttpResponse(markdown.render(get_task(request.user, task_id).description))
+
+
+@login_required
+@require_GET
+def history(request: HttpRequest, task_id: UUID) -> JsonResponse:
+    """What happened to the task, its attempts and runs, newest first."""
+    return JsonResponse({"entries": of_task(get_task(request.user, task_id).pk)})
+
+
+def _state(request: HttpRequest, found: Task) -> dict[str, Any]:
+    """What the page's script starts from, as of `cursor`."""
+    attempts = TaskAttempt.objects.filter(task=found)
+    processes = ExecutionProcess.objects.filter(task_attempt__task=found)
+    return {
+        "cursor": current_cursor(),
+        "task": serialize(found),
+        "project": serialize(found.project),
+        "attempts": [serialize(attempt) for attempt in attempts],
+        "processes": [serialize(process) for process in processes],
+        "executors": executors.startable(request.user),
+        "may_start": request.user.has_perm(START_RUN),
+        "may_script": request.user.has_perm(RUN_SCRIPT),
+        "urls": {
+            "page": reverse("task", args=[found.pk]),
+            "compare": reverse("task-compare", args=[found.pk]),
+            "description": reverse("task-description", args=[found.pk]),
+            "history": reverse("task-history", args=[found.pk]),
+            "board": reverse("board", args=[found.project_id]),
+        },
+    }
+
+
+def _context(found: Task, state: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "task": found,
+        "project": found.project,
+        "state": state,
+        "description": markdown.render(found.description),
+        "statuses": Task.Status.choices,
+    }
