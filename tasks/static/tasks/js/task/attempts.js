@@ -15,8 +15,7 @@ export class Attempts {
   update() {
     const { page } = this;
     const attempts = page.document.attempts;
-    const open = page.mayStart && attempts.length > 0;
-    find("#new-attempt").hidden = !open;
+    find("#new-attempt").hidden = !page.mayStart;
     find("#compare").hidden = attempts.length < 2;
     find("#first-start").hidden = attempts.length > 0;
     find("#task").classList.toggle("is-unstarted", !attempts.length);
@@ -75,6 +74,7 @@ export class Attempts {
   start() {
     if (!this.page.mayStart) return;
     if (!this.page.document.attempts.length) {
+      if (this.page.narrow) this.page.open({ view: "log" });
       find("#first-start select")?.focus();
       return;
     }
