@@ -35,16 +35,16 @@ NETWORK_FILE_SYSTEMS: Final = {
 
 
 def examine_machine() -> list[Finding]:
-    return [
-        *git(),
-        *agents(),
-        *database(),
-        *server(),
-        *watches(),
-        *disk(),
-        *projects(),
-        *settings_in_use(),
-    ]
+    findings: list[Finding] = []
+    for check in (git, agents, database, server, watches, disk, projects, settings_in_use):
+        try:
+            findings += check()
+        except DatabaseError as error:
+            name = check.__name__.replace("_", " ")
+            findings.append(
+                Finding(name, Level.PROBLEM, f"The database cannot tell: {error}", "Mend the database first.")
+            )
+    return findings
 
 
 def git() -> Iterator[Finding]:

@@ -4,7 +4,8 @@ import json
 from typing import Any
 
 from asgiref.sync import sync_to_async
-from django.contrib.admin.views.decorators import staff_member_required
+from django.contrib.auth.decorators import login_required
+from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse, HttpResponseBase, JsonResponse, StreamingHttpResponse
 from django.shortcuts import render
 from django.views.decorators.cache import never_cache
@@ -17,16 +18,18 @@ from tasks.doctor import echo, examine_machine, proxy
 
 
 @never_cache
-@staff_member_required(login_url="sign-in")
+@login_required
 def doctor(request: HttpRequest) -> HttpResponse:
+    _require_staff(request)
     plan = {"beats": proxy.BEATS, "interval": proxy.INTERVAL, "idle": proxy.default_idle_seconds()}
     return render(request, "pages/doctor.html", {"findings": examine_machine(), "plan": plan})
 
 
 @require_POST
-@staff_member_required(login_url="sign-in")
+@login_required
 def judge(request: HttpRequest) -> HttpResponse:
     """Findings on two echoes that the caller's browser measured: {"url", "first", "silent", "idle"} as JSON."""
+    _require_staff(request)
     try:
         measured = json.loads(request.body)
         first, silent = _echo(measured["first"]), measured.get("silent")
@@ -63,6 +66,11 @@ async def echo_stream(request: HttpRequest) -> HttpResponseBase:
     no_buffering(response)
     never_compress(request)
     return response
+
+
+def _require_staff(request: HttpRequest) -> None:
+    if not request.user.is_staff:
+        raise PermissionDenied("The doctor talks to staff only.")
 
 
 def _is_staff(request: HttpRequest) -> bool:
