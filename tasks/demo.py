@@ -24,9 +24,14 @@ _TASKS = (
 )
 
 
+def repository() -> Path:
+    """Where the demo project's repository is, or would be."""
+    return (Path(settings.VIBE_DATA) / "demo" / "repo").resolve()
+
+
 def make_demo_project(owner: User) -> Project:
     """Makes the repository (once) and its project with tasks. Raises GitError where git cannot work here."""
-    repo = _make_repository(Path(settings.VIBE_DATA) / "demo" / "repo")
+    repo = _make_repository(repository())
     with transaction.atomic():
         project, created = Project.objects.get_or_create(
             repo_path=str(repo), defaults={"name": "Demo", "target_branch": "main"}
@@ -44,7 +49,7 @@ def _make_repository(folder: Path) -> Path:
         shutil.copytree(_FILES, folder, dirs_exist_ok=True)
         git.run("init", "--quiet", "--initial-branch=main", cwd=folder)
         _commit(folder, "Start")
-    return folder.resolve()
+    return folder
 
 
 def _commit(folder: Path, message: str) -> None:

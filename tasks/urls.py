@@ -10,6 +10,7 @@ urlpatterns = [
     path("sign-in/<str:secret>", session.sign_in_by_link, name="sign-in-link"),
     path("sign-out/", session.sign_out, name="sign-out"),
     path("projects/new/", projects.new, name="project-new"),
+    path("projects/demo/", projects.new_demo, name="project-demo"),
     path("projects/<uuid:project_id>/", board.board, name="board"),
     path("projects/<uuid:project_id>/pulse/", board.pulse, name="pulse"),
     path("projects/<uuid:project_id>/settings/", projects.change, name="project-settings"),

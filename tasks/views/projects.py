@@ -14,7 +14,7 @@ from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import redirect, render
 from django.views.decorators.http import require_GET, require_POST
 
-from tasks import projects
+from tasks import demo, projects
 from tasks.errors import Refused
 from tasks.folders import list_folder
 from tasks.models import ExecutionProcess, Project, Task
@@ -53,9 +53,12 @@ class ProjectForm(forms.ModelForm):
 @login_required
 @require_GET
 def home(request: HttpRequest) -> HttpResponse:
+    found = _with_counts(visible_projects(request.user))
     context = {
-        "projects": _with_counts(visible_projects(request.user)),
+        "projects": found,
+        "demo": next((project for project in found if project.repo_path == str(demo.repository())), None),
         "may_add": request.user.has_perm(ADD_PROJECT),
+        "may_delete": request.user.has_perm(DELETE_PROJECT),
     }
     return render(request, "pages/projects.html", context)
 
@@ -91,6 +94,13 @@ def new(request: HttpRequest) -> HttpResponse:
         if project is not None:
             return redirect("board", project.pk)
     return _form_page(request, form)
+
+
+@login_required
+@require_POST
+def new_demo(request: HttpRequest) -> HttpResponse:
+    require(request.user, ADD_PROJECT, "add projects")
+    return redirect("board", demo.make_demo_project(_user(request)).pk)
 
 
 @login_required

@@ -135,9 +135,6 @@ drawLabels();
 watchLine(live.manager);
 live.start();
 
-// One press starts a task right after the first project was made.
-if (new URLSearchParams(location.search).has("new")) create.open();
-
 // For the browser's console and for tests: what the page holds, to be compared with the database.
 globalThis.vibe = { live, board };
 findAll(".columns .cards").forEach((list) => list.setAttribute("data-ready", ""));
