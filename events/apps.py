@@ -7,12 +7,18 @@ class EventsConfig(AppConfig):
     verbose_name = "Event streams"
 
     def ready(self) -> None:
+        from events import lifecycle
+        from events.control import Control
         from events.service import service
 
         service.max_streams = getattr(settings, "EVENTS_MAX_STREAMS", service.max_streams)
         service.max_streams_per_user = getattr(
             settings, "EVENTS_MAX_STREAMS_PER_USER", service.max_streams_per_user
         )
+        if hasattr(settings, "EVENTS_CONTROL"):
+            control = Control()
+            lifecycle.on_start(control.start)
+            lifecycle.on_stop(control.stop)
         wheel = service.wheel
         wheel.heartbeat = getattr(settings, "EVENTS_HEARTBEAT_SECONDS", wheel.heartbeat)
         wheel.send_timeout = getattr(settings, "EVENTS_SEND_TIMEOUT_SECONDS", wheel.send_timeout)

@@ -83,6 +83,7 @@ class EventService:
         self._closings: set[asyncio.Task[None]] = set()
         self._all_gone: asyncio.Event | None = None
         self._numbers = count()
+        self._published_before = 0
         self._lock = threading.Lock()
 
     # --- kinds of streams
@@ -211,6 +212,7 @@ class EventService:
     def _retire(self, held: _Open) -> None:
         if self._open.get(held.stream_id) is held and not held.readers:
             del self._open[held.stream_id]
+            self._published_before += held.log.store.statistics().published
             task = asyncio.get_running_loop().create_task(self._close_log(held))
             self._closings.add(task)
             task.add_done_callback(self._closings.discard)
@@ -220,6 +222,11 @@ class EventService:
             await asyncio.wait([held.opening])
         await held.log.closed()
         logger.debug("Retired stream %s", held.stream_id)
+
+    def prune(self) -> None:
+        """Drops from all logs what is older than they keep it."""
+        for log in [held.log for held in self._open.values()] + list(self._memory.values()):
+            log.store.prune()
 
     # --- the end
 
@@ -262,6 +269,12 @@ class EventService:
     def statistics(self) -> list[StreamStatistics]:
         """One row an open stream, by id."""
         return [self._row(held) for _, held in sorted(self._open.items())]
+
+    def published(self) -> int:
+        """Messages that entered the logs of this process since it started."""
+        return self._published_before + sum(
+            held.log.store.statistics().published for held in list(self._open.values())
+        )
 
     def _row(self, held: _Open) -> StreamStatistics:
         ring = held.log.store.statistics()

@@ -138,17 +138,20 @@ class MsgStore:
     def append(self, position: int, frame: "bytes | Entry") -> bool:
         """Adds one frame; False if the position is not after the last one. From any thread."""
         size = _size(frame)
+        now = time.monotonic()
         with self._lock:
             if position <= self.last or self.closed:
                 return False
             self._positions.append(position)
             self._frames.append(frame)
-            self._times.append(time.monotonic())
+            self._times.append(now)
             self._bytes += size
             self._published += 1
             self.last = position
             if self._bytes > self.max_bytes or len(self._positions) - self._head > self.max_messages:
                 self._drop_over_limit()
+            elif self._times[self._head] < now - self.max_age:
+                self._drop_old(now)
             wakers = self._wakers
             for waker in wakers.values():
                 waker.schedule()
@@ -168,12 +171,14 @@ class MsgStore:
                 waker.schedule()
 
     def prune(self) -> None:
-        """Drops what is older than `max_age`. Called now and then; publishing needs no clock for it."""
-        oldest = time.monotonic() - self.max_age
+        """Drops what is older than `max_age`. For stores that nothing is published to: publishing does it too."""
         with self._lock:
-            while self._head < len(self._times) and self._times[self._head] < oldest:
-                self._drop_first()
-            self._compact()
+            self._drop_old(time.monotonic())
+
+    def _drop_old(self, now: float) -> None:
+        while self._head < len(self._times) and self._times[self._head] < now - self.max_age:
+            self._drop_first()
+        self._compact()
 
     def _drop_over_limit(self) -> None:
         # The newest frame stays even where it alone is over the limit, or nobody could ever read it.

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from events.service import EventService
 
 
+_RESET = b"event: reset\n"
+
+
 class Subscription:
     """`async for chunk in subscription` gives bytes to write, until the stream ends. One consumer only."""
 
@@ -31,6 +34,7 @@ class Subscription:
         "_greeted",
         "_log",
         "_loop",
+        "_opened",
         "_position",
         "_since",
         "_starting",
@@ -41,7 +45,6 @@ class Subscription:
         "closed",
         "handed_over",
         "number",
-        "opened_at",
         "reader",
         "restart",
         "service",
@@ -67,9 +70,9 @@ class Subscription:
         self.client: tuple[str, int] | None = None
         """The other end of the connection, where the server says it."""
         self.task: asyncio.Task[object] | None = None
-        self.opened_at = time.time()
         self.number = 0
         """Which in the order of arrival: spreads the heartbeats."""
+        self._opened = time.monotonic()
         self._loop = asyncio.get_running_loop()
         self._thread = threading.get_ident()
         self.closed = False
@@ -156,11 +159,13 @@ class Subscription:
 
     def _take(self, batch: Batch) -> bytes:
         self._position = batch.position
-        self._since = batch.since
+        # What is older than the subscription is history, and says nothing about how quick the engine is.
+        self._since = batch.since if batch.since > self._opened else 0.0
         self._farewell = batch.finished
         metrics = self.service.metrics
         metrics.chunks += 1
         metrics.bytes += len(batch.data)
+        metrics.resyncs += batch.data.startswith(_RESET)
         return batch.data
 
     async def _pause(self, position: int | None) -> None:

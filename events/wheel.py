@@ -72,6 +72,7 @@ class Wheel:
             self._visit(slot, slots)
             # Twice a heartbeat, so that the answer is acted on within one.
             if slot % max(1, slots // 2) == 0:
+                self._service.prune()
                 self.check_access()
                 self._sweep.start(self._look_for_the_vanished)
 
@@ -100,7 +101,9 @@ class Wheel:
         )
 
     async def _look_for_the_vanished(self) -> None:
-        by_client = {one.client: one for one in self._service.subscriptions() if one.client and not one.was_cut}
+        by_client = {
+            one.client: one for one in self._service.subscriptions() if one.client and not one.was_cut
+        }
         silent = await asyncio.to_thread(sockets.unanswered, by_client, max(1, self.heartbeat / 2))
         # Twice in a row: half a heartbeat is time enough for a network to come back.
         vanished, self._suspects = silent & self._suspects, silent

@@ -98,7 +98,8 @@ class Server(DaphneServer):
     def listen_success(self, port: Any) -> None:
         super().listen_success(port)
         self._ports.append(port)
-        reactor.callWhenRunning(self._begin)
+        # As soon as the loop turns, which is after the reactor calls itself running.
+        reactor.callWhenRunning(lambda: asyncio.get_event_loop().call_soon(self._begin))
 
     def listen_error(self, failure: Any) -> None:
         self.failure = failure.getErrorMessage()

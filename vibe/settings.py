@@ -23,6 +23,8 @@ ALLOWED_HOSTS = env.words("ALLOWED_HOSTS", ["localhost", "127.0.0.1", "[::1]"])
 PUBLIC_URL = env.text("PUBLIC_URL", "").rstrip("/")
 
 EVENTS_URL = env.text("EVENTS_URL", "memory://")
+# Where running servers say how `manage.py streams` can ask them.
+EVENTS_CONTROL = VIBE_DATA / "servers"
 EVENTS_HEARTBEAT_SECONDS = env.number("EVENTS_HEARTBEAT_SECONDS", 15, least=0.1, most=60)
 EVENTS_BUFFER_BYTES = env.integer("EVENTS_BUFFER_BYTES", 64 * 1024**2, least=64 * 1024)
 EVENTS_MAX_MESSAGE_BYTES = env.integer("EVENTS_MAX_MESSAGE_BYTES", 1024**2, least=4096)

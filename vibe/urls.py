@@ -5,12 +5,14 @@ from uuid import UUID
 from django.contrib import admin
 from django.urls import include, path
 
+from events import monitor
 from events.api import stream
 from tasks.views import doctor
 
 streams = [
     path("echo", doctor.echo_stream, name="doctor-echo"),
     path("", stream("changes", narrow_by="project_id", keys=UUID), name="changes-stream"),
+    path("streams", monitor.streams, name="streams"),
     path("processes/<str:key>/logs", stream("logs", keys=UUID), name="logs-stream"),
     path("task-attempts/<str:key>/diff", stream("diff", keys=UUID), name="diff-stream"),
 ]
@@ -18,5 +20,7 @@ streams = [
 urlpatterns = [
     path("admin/", admin.site.urls),
     path("api/events/", include(streams)),
+    path("streams/", monitor.page, name="streams-page"),
+    path("metrics", monitor.metrics, name="metrics"),
     path("", include("tasks.urls")),
 ]

@@ -42,6 +42,7 @@ class Site:
         self.log = folder / f"{server}-{self.port}.log"
         environment = {**os.environ, "DJANGO_SETTINGS_MODULE": "tests.servers.site.settings"}
         environment["SITE_DATABASE"] = str(folder / "site.sqlite3")
+        self.environment = environment
         environment |= {f"SITE_{name.upper()}": str(value) for name, value in settings.items()}
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(
@@ -79,6 +80,12 @@ class Site:
         )
         cursor: str = answer.json()["cursor"]
         return cursor
+
+    def manage(self, *arguments: str) -> "subprocess.CompletedProcess[str]":
+        return subprocess.run(
+            [sys.executable, "-m", "django", *arguments],
+            cwd=ROOT, env=self.environment, capture_output=True, text=True, check=False,
+        )  # fmt: skip
 
     def terminate(self) -> None:
         self.process.send_signal(signal.SIGTERM)

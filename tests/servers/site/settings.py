@@ -19,6 +19,7 @@ DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 STATIC_URL = "static/"
 USE_TZ = True
 EVENTS_ACCESS = "tests.servers.site.access.ByHeader"
+EVENTS_CONTROL = os.environ["SITE_DATABASE"] + ".servers"
 EVENTS_HEARTBEAT_SECONDS = float(os.environ.get("SITE_HEARTBEAT", "15"))
 EVENTS_SEND_TIMEOUT_SECONDS = float(os.environ.get("SITE_SEND_TIMEOUT", "30"))
 EVENTS_MAX_STREAMS = int(os.environ.get("SITE_MAX_STREAMS", "20000"))

@@ -7,6 +7,7 @@ from django.db import connection
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.urls import path
 
+from events import monitor
 from events.api import stream
 from events.service import service
 
@@ -45,6 +46,8 @@ async def state(request: HttpRequest) -> JsonResponse:
 
 
 urlpatterns = [
+    path("streams", monitor.streams, name="streams"),
+    path("metrics", monitor.metrics),
     path("room/<str:key>", stream("room")),
     path("publish", publish),
     path("revoke/<str:name>", revoke),
