@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 WORKERS ?= 3
 
-.PHONY: run test soak bench lint format clean
+.PHONY: run test soak bench lint format screenshots clean
 
 $(BIN)/python:
 	$(PYTHON) -m venv .venv
@@ -39,6 +39,9 @@ soak: .venv/installed-dev
 
 bench: .venv/installed-dev
 	$(BIN)/python -m benchmarks
+
+screenshots: .venv/installed-dev
+	$(BIN)/python -m docs.make_screenshots
 
 clean:
 	rm -rf .venv var .mypy_cache .ruff_cache .pytest_cache
