@@ -1,13 +1,12 @@
 """The board's records. Their public fields, as REST and the streams show them, are in records.py."""
 
 import uuid
-from typing import ClassVar
 
 from django.conf import settings
 from django.db import models
 from django.db.models import Q
 
-from events.capture import TrackedManager
+from events.capture import TrackedModel
 from tasks.webhooks.models import Webhook, WebhookCursor, WebhookDelivery  # noqa: F401 - Django looks here
 
 
@@ -48,17 +47,13 @@ class ProcessStatus(models.TextChoices):
     INTERRUPTED = "interrupted", "Interrupted"
 
 
-class Record(models.Model):
+class Record(TrackedModel):
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
     created_at = models.DateTimeField(auto_now_add=True)
     updated_at = models.DateTimeField(auto_now=True)
 
-    objects: ClassVar[TrackedManager] = TrackedManager()
-
-    class Meta:
+    class Meta(TrackedModel.Meta):
         abstract = True
-        # Cascades and related look-ups must go through the tracked query set too.
-        base_manager_name = "objects"
 
 
 class Project(Record):

@@ -1,0 +1,78 @@
+"""Watches the table behind a scope's members, whoever writes it: `add`, `set`, `clear`, a form, a cascade.
+
+Django makes that table's model itself and sends no signal when a cascade, or a write to the table as such,
+changes it. So its manager is replaced by one whose query set compares the members before and after.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from django.db import models
+
+from events.recorder import recording, within_delete
+from events.tracking import Membership
+
+_watched: dict[type[models.Model], Membership] = {}
+
+
+def watch(membership: Membership) -> None:
+    _watched[membership.through] = membership
+    meta = membership.through._meta
+    meta.local_managers.clear()
+    manager = _MembershipManager()
+    manager.auto_created = True
+    manager.contribute_to_class(membership.through, "objects")
+    # Cascades select through the base manager.
+    meta.base_manager_name = "objects"
+    meta._expire_cache()
+
+
+class _MembershipQuerySet(models.QuerySet[Any]):
+    def _write_alias(self) -> str:
+        self._for_write = True
+        return self.db
+
+    def _scopes(self, using: str) -> set[Any]:
+        rows = self.model._base_manager.using(using).filter(pk__in=self.using(using).order_by().values("pk"))
+        return set(rows.values_list(_watched[self.model].scope_key, flat=True))
+
+    def _insert(self, objs: Any, fields: Any, *args: Any, using: str | None = None, **kwargs: Any) -> Any:
+        using = using or self._write_alias()
+        scopes = {getattr(obj, _watched[self.model].scope_key) for obj in objs}
+        with _comparing(self.model, scopes, using):
+            return super()._insert(objs, fields, *args, using=using, **kwargs)  # type: ignore[misc]
+
+    def update(self, **kwargs: Any) -> int:
+        using = self._write_alias()
+        moved_to = {
+            getattr(value, "pk", value)
+            for name, value in kwargs.items()
+            if self.model._meta.get_field(name).attname == _watched[self.model].scope_key
+        }
+        with _comparing(self.model, self._scopes(using) | moved_to, using):
+            return super().update(**kwargs)
+
+    update.alters_data = True  # type: ignore[attr-defined]
+
+    def _raw_delete(self, using: str) -> Any:
+        with _comparing(self.model, self._scopes(using), using):
+            return super()._raw_delete(using)  # type: ignore[misc]
+
+    _raw_delete.alters_data = True  # type: ignore[attr-defined]
+
+
+class _MembershipManager(models.Manager.from_queryset(_MembershipQuerySet)):  # type: ignore[misc]
+    pass
+
+
+@contextmanager
+def _comparing(through: type[models.Model], scopes: set[Any], using: str) -> Iterator[None]:
+    """Writes down how the members of these scopes changed within the block."""
+    membership = _watched[through]
+    # Once for the turn and the transaction, which hold for both readings; the rows belong to the delete
+    # that is going on, if one is, for it knows which scopes are about to go altogether.
+    with recording(using), within_delete(using) as recorder:
+        before = membership.read(scopes, using)
+        yield
+        recorder.members_changed(membership, before, membership.read(scopes, using))
