@@ -33,8 +33,8 @@ task makes an attempt (a branch with a worktree of its own) whose runs have a lo
 Use read_log with wait_seconds to follow a run: pass the returned cursor as `after` until `ended` is true.
 People see everything you change at once."""
 
-_READS = ToolAnnotations(readOnlyHint=True, openWorldHint=False)
-_WRITES = ToolAnnotations(readOnlyHint=False, destructiveHint=False, openWorldHint=False)
+_READS = ToolAnnotations(read_only_hint=True, open_world_hint=False)
+_WRITES = ToolAnnotations(read_only_hint=False, destructive_hint=False, open_world_hint=False)
 
 
 def make_server(person: Callable[[], User | None]) -> MCPServer:
