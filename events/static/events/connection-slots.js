@@ -8,6 +8,7 @@
 const SLOTS = 4;
 const TURN = 1_000;
 const LOOK = 250;
+let choosing = Promise.resolve();
 const name = (slot) => `vibe.stream.${slot}`;
 
 /**
@@ -16,9 +17,12 @@ const name = (slot) => `vibe.stream.${slot}`;
  */
 export async function takeSlot(yieldNow) {
   if (!navigator.locks || (await overHttp2())) return { release() {} };
-  const slot = await leastWanted();
   return new Promise((granted) => {
-    navigator.locks.request(name(slot), () => new Promise((release) => granted(hold(slot, release, yieldNow))));
+    // One after the other: the streams of a page begin together, and would all choose the same place.
+    choosing = choosing.then(async () => {
+      const slot = await leastWanted();
+      navigator.locks.request(name(slot), () => new Promise((release) => granted(hold(slot, release, yieldNow))));
+    });
   });
 }
 
@@ -52,5 +56,7 @@ async function leastWanted() {
     const place = Number(lock.name.split("vibe.stream.")[1]);
     if (place < SLOTS) wanted[place] += 1;
   }
-  return wanted.indexOf(Math.min(...wanted));
+  const least = Math.min(...wanted);
+  const free = [...wanted.keys()].filter((place) => wanted[place] === least);
+  return free[Math.floor(Math.random() * free.length)];
 }
