@@ -182,7 +182,7 @@ export class DiffFile {
       this.rows = h("tbody");
       this.table = h(
         `table.diff-table${split ? ".is-split" : ""}`, { dataset: { split } },
-        h("caption.visually-hidden", {}, `Changes of ${this.path}`), this.rows,
+        h("caption.visually-hidden", {}, `Changes of ${this.path}`), ...columns(split), this.rows,
       );
       this.body.replaceChildren(this.table);
     }
@@ -381,6 +381,11 @@ export class DiffFile {
         h("span.field-hint", {}, h("kbd", {}, "Ctrl"), " ", h("kbd", {}, "Enter"))),
     );
   }
+}
+
+/** The first row may be one wide cell, so the widths of a fixed layout are said here. */
+function columns(split) {
+  return split ? [h("colgroup", {}, h("col.diff-col-number"), h("col"), h("col.diff-col-number"), h("col"))] : [];
 }
 
 /** Tells lines apart that are not the same; a long line by its start and length. */

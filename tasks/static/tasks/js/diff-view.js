@@ -92,8 +92,10 @@ export class DiffView extends EventTarget {
       toggle("Ignore blanks", { key: "diff-blanks", on: false, title: "Hide changes of white space (w)", change: (on) => { this.options.ignoreWhitespace = on; redraw(); } }),
     ];
     [this.splitButton, this.blanksButton] = tools;
+    this.splitButton.classList.add("diff-split-toggle");
     if (this.settings.tree) {
       tools.push(toggle("Files", { key: "diff-tree", on: true, title: "Show the list of files", change: (on) => this.element.classList.toggle("is-treeless", !on) }));
+      tools.at(-1).classList.add("diff-tree-toggle");
     }
     const fold = h("button.button.button-small.button-quiet", { type: "button", title: "Fold or show all files", onclick: () => this.#foldAll() }, "Fold all");
     return [...tools, fold];

@@ -86,6 +86,7 @@ export class Attempts {
     dialog.append(head, h("div.dialog-body", {}, this.#form("dialog", dialog)));
     document.body.append(dialog);
     dialog.showModal();
+    dialog.querySelector("select").focus();
   }
 
   #form(name, dialog = null) {

@@ -22,7 +22,10 @@ export class Composer {
     this.hint = h("span.field-hint.grow");
     this.button = h("button.button.button-primary.button-small", { type: "submit" }, icon("send"), h("span", {}, "Send"));
     this.queue = h("div.composer-queue");
-    this.form = h("form.composer-form", {}, this.field, h("div.composer-foot", {}, this.attached, this.hint, this.button));
+    this.form = h(
+      "form.composer-form", {},
+      h("div.composer-row", {}, this.field, this.button), h("div.composer-foot", {}, this.attached, this.hint),
+    );
     this.form.addEventListener("submit", (event) => {
       event.preventDefault();
       this.send();

@@ -66,7 +66,7 @@ export class TaskHead {
     }
     const { task } = this.page.document;
     const before = { title: task.title, description: task.description };
-    const title = h("input.input.task-title-input", { "aria-label": "Title", maxlength: "500", required: true });
+    const title = h("textarea.input.task-title-input", { "aria-label": "Title", rows: "2", maxlength: "500", required: true });
     const description = h("textarea.input", { "aria-label": "Description (Markdown)", rows: "10", placeholder: "What is to be done? Markdown works." });
     title.value = before.title;
     description.value = before.description;
@@ -76,10 +76,11 @@ export class TaskHead {
     const form = h("form.task-editor", {}, title, description, notice, h("div.row", {}, save, cancel));
     form.addEventListener("submit", (event) => {
       event.preventDefault();
-      busy(save, () => this.#save(form, before, { title: title.value.trim(), description: description.value }, notice));
+      busy(save, () => this.#save(form, before, { title: title.value.trim().replace(/\s*\n\s*/g, " "), description: description.value }, notice));
     });
     form.addEventListener("keydown", (event) => {
-      if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) form.requestSubmit();
+      const inTitle = event.target === title && event.key === "Enter";
+      if (inTitle || (event.key === "Enter" && (event.ctrlKey || event.metaKey))) form.requestSubmit();
       else if (event.key === "Escape") this.#close();
       else return;
       event.preventDefault();
