@@ -2,8 +2,10 @@
 
 from django import template
 from django.templatetags.static import static
-from django.utils.html import format_html
+from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
+
+from tasks.modules import imports_of
 
 register = template.Library()
 
@@ -29,3 +31,12 @@ def hue(word: str) -> int:
 def initials(name: str) -> str:
     words = [word for word in name.replace(".", " ").replace("_", " ").replace("-", " ").split() if word]
     return "".join(word[0] for word in words[:2]) or "?"
+
+
+@register.simple_tag
+def module(path: str) -> SafeString:
+    """The script element of a module, and hints for the modules that it imports: one round trip instead of many."""
+    hints = format_html_join(
+        "\n", '<link rel="modulepreload" href="{}">', ((static(name),) for name in imports_of(path))
+    )
+    return format_html('{}\n<script type="module" src="{}"></script>', hints, static(path))
