@@ -1,4 +1,10 @@
+from functools import partial
+from typing import TYPE_CHECKING
+
 from django.apps import AppConfig
+
+if TYPE_CHECKING:
+    from tasks.models import TaskAttempt
 
 
 class TasksConfig(AppConfig):
@@ -6,12 +12,43 @@ class TasksConfig(AppConfig):
     verbose_name = "Board"
 
     def ready(self) -> None:
+        from django.db.models.signals import post_save
+
         from events import lifecycle
-        from tasks import records
+        from events.service import service
+        from tasks import records, runlogs
+        from tasks.diffs.log import DiffLog
+        from tasks.models import TaskAttempt
 
         records.track_all()
+        service.register("logs", runlogs.RunLog)
+        service.register("diff", DiffLog)
+        post_save.connect(_look_at_diff, TaskAttempt, dispatch_uid="tasks.diffs.poke")
+        lifecycle.on_start(_start_runner)
+        lifecycle.on_stop(_stop_runner)
         lifecycle.on_start(_start_webhooks)
         lifecycle.on_stop(_stop_webhooks)
+
+
+def _look_at_diff(instance: "TaskAttempt", **_: object) -> None:
+    """An attempt's worktree, base or outcome may have changed: its open diff streams look again after commit."""
+    from django.db import transaction
+
+    from tasks.diffs import poke
+
+    transaction.on_commit(partial(poke, instance.pk))
+
+
+def _start_runner() -> None:
+    from tasks import runner
+
+    runner.start()
+
+
+def _stop_runner() -> None:
+    from tasks import runner
+
+    runner.stop_runner(timeout=0.4)
 
 
 def _start_webhooks() -> None:

@@ -74,13 +74,12 @@ class Runner:
             self._thread = threading.Thread(target=self._guard, name="runner", daemon=True)
             self._thread.start()
 
-    def stop(self) -> None:
-        """Ends the thread. What runs goes on under its supervisors; what is just being started is waited for."""
+    def stop(self, timeout: float | None = None) -> None:
+        """Ends the thread. What runs goes on under its supervisors; what is just being started gets there first."""
         self._stopping.set()
         self.wake()
         if self._thread:
-            self._thread.join()
-            self._thread = None
+            self._thread.join(timeout)
 
     def is_alive(self) -> bool:
         return self._thread is not None and self._thread.is_alive()

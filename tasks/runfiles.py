@@ -7,9 +7,8 @@ import orjson
 from django.conf import settings
 
 from tasks.supervision.folder import RunFolder
+from tasks.supervision.logreader import LogReader
 from tasks.supervision.records import Clock, record
-
-_TAIL = 64 * 1024
 
 
 def runs_folder() -> Path:
@@ -23,19 +22,16 @@ def folder_of(process_id: UUID | str) -> RunFolder:
 def append(folder: RunFolder, kind: str, content: str) -> None:
     """Adds a record to the log of a run that no supervisor writes to. Raises OSError."""
     folder.make()
-    with open(folder.log, "ab+") as file:
-        # A supervisor that was killed may have left half a record.
-        file.seek(max(0, file.tell() - _TAIL))
-        tail = file.read()
-        start = b"" if not tail or tail.endswith(b"\n") else b"\n"
-        stamp = max(Clock().stamp(), _last_stamp(tail))
-        file.write(start + record(kind, content, stamp))
+    end = LogReader(folder.path).end()
+    with open(folder.log, "ab") as file:
+        file.truncate(end)  # a supervisor that was killed may have left half a record
+        stamp = max(Clock().stamp(), _last_stamp(folder, end))
+        file.write(record(kind, content, stamp))
 
 
-def _last_stamp(tail: bytes) -> str:
-    for line in reversed(tail.splitlines()):
-        try:
-            return str(orjson.loads(line)["timestamp"])
-        except (ValueError, KeyError, TypeError):
-            continue
-    return ""
+def _last_stamp(folder: RunFolder, end: int) -> str:
+    reader = LogReader(folder.path)
+    try:
+        return str(orjson.loads(reader.lines(reader.back(end, 1)))["timestamp"])
+    except (ValueError, KeyError, TypeError):
+        return ""
