@@ -19,7 +19,7 @@ from tasks.models import Project
 
 GIT_AT_LEAST: Final = (2, 38)  # `git merge-tree --write-tree` tells conflicts without touching a worktree
 WATCHES_AT_LEAST: Final = 65_536
-INSTANCES_AT_LEAST: Final = 256
+INSTANCES_AT_LEAST: Final = 128
 GB: Final = 1024**3
 NETWORK_FILE_SYSTEMS: Final = {
     "nfs",
@@ -170,13 +170,16 @@ def watches(folder: Path = Path("/proc/sys/fs/inotify")) -> Iterator[Finding]:
     if not folder.is_dir():
         yield Finding("file watches", Level.OK, "This system has no inotify limits.")
         return
-    for name, least in (("max_user_watches", WATCHES_AT_LEAST), ("max_user_instances", INSTANCES_AT_LEAST)):
+    for name, least, why in (
+        ("max_user_watches", WATCHES_AT_LEAST, "each folder of a watched worktree takes one"),
+        ("max_user_instances", INSTANCES_AT_LEAST, "each live diff takes one"),
+    ):
         value = int((folder / name).read_text())
         if value < least:
             yield Finding(
                 "file watches",
                 Level.WARNING,
-                f"fs.inotify.{name} is {value}; large repositories need more.",
+                f"fs.inotify.{name} is only {value}, and {why}.",
                 f"sudo sysctl -w fs.inotify.{name}={least * 8} (and the same line in /etc/sysctl.d/vibe.conf)",
             )
         else:

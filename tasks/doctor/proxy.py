@@ -75,7 +75,12 @@ def judge(url: str, first: Echo, silent: Echo | None = None, idle: float = 0) ->
 
 
 def _listen(url: str, beats: int, silence: float) -> Echo:
-    query: dict[str, str | float] = {"beats": beats, "interval": INTERVAL, "silence": silence, "key": echo.make_key()}
+    query: dict[str, str | float] = {
+        "beats": beats,
+        "interval": INTERVAL,
+        "silence": silence,
+        "key": echo.make_key(),
+    }
     headers = {
         "Accept": "text/event-stream",
         "Accept-Encoding": "gzip, deflate",
