@@ -109,3 +109,10 @@ def database(name: str, default: str) -> dict[str, object]:
             f"{name}={raw!r}: use sqlite:///PATH or postgres://USER:PASSWORD@HOST/NAME."
         )
     return config
+
+
+def one_of(name: str, default: str, allowed: list[str]) -> str:
+    raw = text(name, default)
+    if raw not in allowed:
+        raise ImproperlyConfigured(f"{name}={raw!r} is not known here: use {' or '.join(allowed)}.")
+    return raw

@@ -22,7 +22,8 @@ DEBUG = env.flag("DEBUG", False)
 ALLOWED_HOSTS = env.words("ALLOWED_HOSTS", ["localhost", "127.0.0.1", "[::1]"])
 PUBLIC_URL = env.text("PUBLIC_URL", "").rstrip("/")
 
-EVENTS_URL = env.text("EVENTS_URL", "memory://")
+# Another address will name what several servers share; one process needs nothing but its memory.
+EVENTS_URL = env.one_of("EVENTS_URL", "memory://", ["memory://"])
 # Where running servers say how `manage.py streams` can ask them.
 EVENTS_CONTROL = VIBE_DATA / "servers"
 EVENTS_HEARTBEAT_SECONDS = env.number("EVENTS_HEARTBEAT_SECONDS", 15, least=0.1, most=60)
