@@ -18,6 +18,7 @@ from tasks.errors import Refused
 from tasks.models import Project
 
 KEPT_REFS: Final = "refs/vibe/kept/"
+MERGED_REFS: Final = "refs/vibe/merged/"
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +124,11 @@ def delete_folder(path: Path) -> None:
 
 def kept_ref(attempt_id: UUID) -> str:
     return f"{KEPT_REFS}{attempt_id}"
+
+
+def merged_ref(attempt_id: UUID) -> str:
+    """Holds the last commit of a merged attempt, so that its diff can still be shown."""
+    return f"{MERGED_REFS}{attempt_id}"
 
 
 def keep_work(repo: Path, path: Path, attempt_id: UUID, *, branch: str = "") -> str | None:

@@ -1,0 +1,129 @@
+"""An index of the board's own for a worktree: the real one's entries plus the untracked files.
+
+With it, one `git diff` against a commit shows all that differs, renames to new files included, and neither the
+real index nor the object store is written: an untracked file is an entry without content, which git takes to be
+changed and reads from the worktree.
+"""
+
+import os
+import shutil
+import stat
+from collections.abc import Collection, Iterator, Set
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tasks import git
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """What git knows of some paths."""
+
+    tracked: set[str] = field(default_factory=set)
+    untracked: set[str] = field(default_factory=set)
+    """Neither tracked nor ignored. Repositories inside the worktree stand here without the slash."""
+
+
+def within(path: str, paths: Set[str]) -> bool:
+    """Whether the path, or a folder that it lies in, is among `paths`."""
+    while path:
+        if path in paths:
+            return True
+        path = path.rpartition("/")[0]
+    return "" in paths
+
+
+class PrivateIndex:
+    def __init__(self, worktree: Path, file: Path) -> None:
+        self.worktree = worktree
+        self.env = {"GIT_INDEX_FILE": str(file)}
+        self._file = file
+        self._real = git.git_folder(worktree, "index")
+        self._empty_blob = git.run("hash-object", "-t", "blob", "--stdin", cwd=worktree).text
+        self._added: set[str] = set()
+
+    def reload(self) -> None:
+        """Starts over from the real index."""
+        self._added.clear()
+        temporary = self._file.with_suffix(".new")
+        try:
+            shutil.copy2(self._real, temporary)
+            os.replace(temporary, self._file)
+        except FileNotFoundError:
+            self._file.unlink(missing_ok=True)
+        self._resolve_unmerged()
+        self.add_untracked(None)
+
+    def _resolve_unmerged(self) -> None:
+        """A conflict becomes what lies in the worktree, as a plain file that differs."""
+        found = git.run("ls-files", "--unmerged", "-z", cwd=self.worktree, env=self.env).stdout
+        paths = {os.fsdecode(line.partition(b"\t")[2]) for line in found.split(b"\0") if line}
+        if paths:
+            self._write([*(self._removal(path) for path in paths), *self._entries(paths)])
+
+    def add_untracked(self, paths: Set[str] | None) -> Listing:
+        """Takes in untracked files among `paths` (None: all), and drops those that are gone."""
+        listing = self.look_up(paths)
+        gone = {
+            path
+            for path in self._added
+            if (paths is None or within(path, paths)) and not os.path.lexists(self.worktree / path)
+        }
+        self._write([*(self._removal(path) for path in gone), *self._entries(listing.untracked)])
+        self._added = (self._added - gone) | listing.untracked
+        return listing
+
+    def look_up(self, paths: Collection[str] | None) -> Listing:
+        wanted = ["--others", "--exclude-standard", "-z"]
+        if paths is not None:
+            wanted += ["-t", "--cached", "--", *paths]
+        found = git.run("ls-files", *wanted, cwd=self.worktree, env=self.env).stdout
+        names = [os.fsdecode(line) for line in found.split(b"\0") if line]
+        if paths is None:
+            return Listing(untracked={name.removesuffix("/") for name in names})
+        return Listing(
+            tracked={name[2:] for name in names if name[0] != "?"},
+            untracked={name[2:].removesuffix("/") for name in names if name[0] == "?"},
+        )
+
+    def _entries(self, paths: Collection[str]) -> Iterator[bytes]:
+        for path in paths:
+            mode, blob = self._mode(path), self._empty_blob
+            if mode == "160000":
+                head = git.commit_of(self.worktree / path, "HEAD")
+                if head is None:
+                    continue  # A repository with no commit: git has no way to show it.
+                blob = head
+            if mode:
+                yield b"%b %b 0\t%b" % (mode.encode(), blob.encode(), os.fsencode(path))
+
+    def _mode(self, path: str) -> str:
+        """Empty where the file has gone in the meantime, or may not be read."""
+        file = self.worktree / path
+        try:
+            found = os.lstat(file).st_mode
+        except OSError:
+            return ""
+        if stat.S_ISDIR(found):
+            return "160000"
+        if stat.S_ISLNK(found):
+            return "120000"
+        if not os.access(file, os.R_OK):
+            return ""
+        return "100755" if found & stat.S_IXUSR else "100644"
+
+    def _removal(self, path: str) -> bytes:
+        return b"0 %b\t%b" % (self._empty_blob.encode(), os.fsencode(path))
+
+    def _write(self, lines: list[bytes]) -> None:
+        if lines:
+            given = b"".join(line + b"\0" for line in lines)
+            git.run(
+                "update-index",
+                "--replace",
+                "-z",
+                "--index-info",
+                cwd=self.worktree,
+                env=self.env,
+                stdin=given,
+            )

@@ -1,0 +1,312 @@
+"""DiffLog: the stream of one attempt's diff, and what feeds it while somebody reads.
+
+One a process and attempt, however many read. It is fed by one task: watch, then read the first state, then wait
+for changes, let them gather for a moment, and ask git about what changed. When the attempt has ended its last
+state follows, and then `finished`.
+"""
+
+import asyncio
+import contextlib
+import logging
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, Final, TypeVar
+from uuid import UUID
+
+from django.conf import settings
+from django.db import DatabaseError
+
+from events import sse
+from events.logs import Reader
+from events.messages import FileDiff
+from events.store import Batch
+from tasks import git, standing
+from tasks.diffs import live, source
+from tasks.diffs.parse import UnexpectedOutput
+from tasks.diffs.records import LatestStore, Place, Records
+from tasks.diffs.tracker import Limits, Tracker
+from tasks.diffs.watch import Changes, Exhausted, InotifyWatcher, Watcher
+from tasks.diffs.watch_others import LEAST_PAUSE, PollingWatcher, WatchfilesWatcher
+
+logger = logging.getLogger("tasks")
+
+DEBOUNCE_SECONDS: Final = 0.15
+RECHECK_SECONDS: Final = 5.0
+"""How soon a change of the attempt's record made by another process is noticed, at the latest."""
+RETRY_SECONDS: Final = 1.0
+LONGEST_PAUSE_SECONDS: Final = 2.0
+STATUS_SECONDS: Final = 1.0
+PROGRESS_STEP: Final = 100
+"""Files of a first state after which its progress is told again."""
+
+_threads: Final = ThreadPoolExecutor(max_workers=4, thread_name_prefix="diffs")
+T = TypeVar("T")
+
+
+def limits() -> Limits:
+    """One file's diff may be as large as a message may be, all together as large as a stream's buffer."""
+    return Limits(settings.EVENTS_MAX_MESSAGE_BYTES, settings.EVENTS_BUFFER_BYTES)
+
+
+def state_folder() -> Path:
+    return Path(settings.VIBE_DATA) / "diffs"
+
+
+def saved_state(attempt_id: UUID) -> Path:
+    return state_folder() / f"{attempt_id}.json"
+
+
+class DiffLog:
+    def __init__(self, key: str) -> None:
+        self.attempt_id = UUID(key)
+        short = self.attempt_id.hex[:8]
+        self.store = LatestStore()
+        self.records = Records(short, self.store)
+        self.origin = f"{short}.start"
+        self.end = f"{short}.end"
+        self.watcher: Watcher | None = None
+        self._complete = asyncio.Event()
+        """The first state is there."""
+        self._finished = False
+        self._poked = asyncio.Event()
+        self._tasks: list[asyncio.Task[None]] = []
+        self._job: asyncio.Future[Any] | None = None
+        self._restored = False
+        self._record_changed = False
+        self._shown: source.Source | None = None
+        self._status_due = asyncio.Event()
+
+    # --- for the engine
+
+    async def opened(self) -> None:
+        self._restored = await self._in_thread(self.records.restore, saved_state(self.attempt_id))
+        live.add(self)
+        loop = asyncio.get_running_loop()
+        self._tasks = [loop.create_task(self._feed()), loop.create_task(self._tell_status())]
+
+    async def closed(self) -> None:
+        live.discard(self)
+        for task in self._tasks:
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks)
+        if self._job is not None and not self._job.done():
+            await asyncio.wait([self._job])
+        if self._complete.is_set() and not self._finished:
+            await self._in_thread(self.records.save, saved_state(self.attempt_id))
+
+    async def is_over(self, cursor: str) -> bool:
+        if cursor != self.end:
+            return False
+        found = await self._in_thread(source.load, self.attempt_id)
+        return found is None or found.ended
+
+    async def start(self, cursor: str | None, reader: Reader) -> Batch:
+        if self._restored:
+            # What was sent before the server's last stop is still being compared with what is now.
+            await self._complete.wait()
+        if cursor is None or cursor == self.origin:
+            return await self.read(Place(0, began=self.records.last).position, reader)
+        number = self.records.number_of(cursor)
+        if number is not None:
+            return await self.read(Place(number).position, reader)
+        found = await self.read(Place(0, began=self.records.last).position, reader)
+        return found._replace(data=sse.reset("The cursor is not known here.") + found.data)
+
+    async def read(self, position: int, reader: Reader) -> Batch:
+        place = Place.at(position)
+        complete = self._complete.is_set()
+        finished = self._finished
+        data, place = self.records.after(place)
+        if place.number < self.records.last:
+            return Batch(data, place.position)
+        if complete and not place.told:
+            place = place._replace(told=True)
+            data += sse.frame(b"{}", self.records.cursor(place.number), "ready")
+        if finished and place.told:
+            return Batch(data + sse.frame(b"{}", self.end, "finished"), place.position, finished=True)
+        return Batch(data, place.position)
+
+    def poke(self) -> None:
+        """The attempt's record has changed: look at it. On the loop."""
+        self._record_changed = True
+        self._poked.set()
+
+    # --- feeding
+
+    async def _feed(self) -> None:
+        while not self._finished:
+            self._poked.clear()
+            try:
+                await self._feed_from(await self._in_thread(source.load, self.attempt_id))
+            except (git.GitError, OSError, UnexpectedOutput, DatabaseError) as error:
+                logger.warning("The diff of attempt %s cannot be read: %s", self.attempt_id, error)
+                said = error.reason if isinstance(error, git.GitError) else str(error)
+                self.records.put_event(
+                    "note", {"level": "error", "message": f"The diff cannot be read: {said}"}
+                )
+                self._set_complete()
+                await self._wait(RETRY_SECONDS)
+
+    async def _feed_from(self, found: "source.Source | None") -> None:
+        if found is None or found.ended:
+            await self._end(found)
+        elif found.tip or not found.base:
+            # No worktree (yet): it may come at any moment.
+            await self._show(found)
+            await self._wait(RETRY_SECONDS)
+        else:
+            await self._follow(found)
+
+    async def _end(self, found: "source.Source | None") -> None:
+        if found is not None:
+            await self._show(found)
+        self._finished = True
+        self._set_complete()
+        self.records.settle()
+
+    async def _show(self, found: source.Source) -> None:
+        """The state of an attempt without a worktree: what its commits say."""
+        if found != self._shown:
+            self._note(found.note)
+            if found.base:
+                tracker = Tracker(found.folder, found.base, limits(), tip=found.tip)
+                await self._in_thread(self._replace_all, tracker)
+            self._shown = found
+        self._set_complete()
+
+    async def _follow(self, found: source.Source) -> None:
+        """Keeps up with a worktree until the attempt's record says that it is no longer the one to follow."""
+        self._shown = found
+        with tempfile.TemporaryDirectory(prefix="vibe-diff-") as folder:
+            self.watcher = watcher = await self._in_thread(self._watch, found.folder)
+            try:
+                watcher.attach(self._poked.set)
+                tracker = Tracker(found.folder, found.base, limits(), index_file=Path(folder, "index"))
+                await self._in_thread(self._replace_all, tracker)
+                self._set_complete()
+                self._status_due.set()
+                await self._keep_up(watcher, tracker, found)
+            finally:
+                watcher.close()
+                self.watcher = None
+                if self._job is not None and not self._job.done():
+                    await asyncio.wait([self._job])
+
+    def _watch(self, folder: Path) -> Watcher:
+        try:
+            watcher: Watcher = (
+                InotifyWatcher(folder) if sys.platform == "linux" else WatchfilesWatcher(folder)
+            )
+            try:
+                watcher.start()
+            except BaseException:
+                watcher.close()
+                raise
+        except Exhausted as error:
+            self._note_polling(error)
+            return PollingWatcher()
+        self._note("")
+        return watcher
+
+    async def _keep_up(self, watcher: Watcher, tracker: Tracker, found: source.Source) -> None:
+        looked = time.monotonic()
+        pause = DEBOUNCE_SECONDS
+        while True:
+            await self._wait(RECHECK_SECONDS)
+            # From the first change on, not from the last: what never rests is shown too.
+            await asyncio.sleep(pause)
+            self._poked.clear()
+            began = time.monotonic()
+            if changes := watcher.take():
+                watcher = await self._apply(watcher, tracker, changes)
+            cost = time.monotonic() - began
+            # Where one look takes long, looking takes half of the time at most.
+            pause = min(max(DEBOUNCE_SECONDS, cost), LONGEST_PAUSE_SECONDS)
+            if isinstance(watcher, PollingWatcher):
+                watcher.pause = max(LEAST_PAUSE, 10 * cost)
+            if self._record_changed or changes.refs or began - looked > RECHECK_SECONDS:
+                self._record_changed = False
+                looked = began
+                self._status_due.set()
+                if await self._in_thread(source.load, self.attempt_id) != found:
+                    return
+
+    async def _apply(self, watcher: Watcher, tracker: Tracker, changes: Changes) -> Watcher:
+        try:
+            await self._in_thread(watcher.settle, changes)
+        except Exhausted as error:
+            watcher.close()
+            self._note_polling(error)
+            self.watcher = watcher = PollingWatcher()
+            watcher.attach(self._poked.set)
+            changes.everything = True
+        if changes.everything or changes.paths:
+            paths = None if changes.everything else changes.paths
+            await self._in_thread(self._publish, tracker, paths)
+            watcher.ignore(tracker.ignored)
+            self._status_due.set()
+        return watcher
+
+    # --- publishing, in a thread
+
+    def _publish(self, tracker: Tracker, paths: set[str] | None) -> None:
+        for record in tracker.update(paths):
+            self.records.put(record)
+
+    def _replace_all(self, tracker: Tracker) -> None:
+        """The first state of a tracker. Files of the state before that do not differ any more are reverted."""
+        before = set(self.records.files())
+        for done, record in enumerate(tracker.update()):
+            before.discard(record.file)
+            self.records.put(record)
+            if done % PROGRESS_STEP == 0 and tracker.announced > PROGRESS_STEP:
+                self.records.put_event("progress", {"done": done + 1, "total": tracker.announced})
+        for file in sorted(before):
+            self.records.put(FileDiff(file, "", "reverted"))
+        self.records.drop_event("progress")
+
+    async def _tell_status(self) -> None:
+        """Ahead, behind, conflicts: whenever they may have changed, but not at every stroke of a key."""
+        loop = asyncio.get_running_loop()
+        while True:
+            await self._status_due.wait()
+            self._status_due.clear()
+            status = await loop.run_in_executor(_threads, standing.status_of, self.attempt_id)
+            if status is not None:
+                self.records.put_event("status", status)
+            await asyncio.sleep(STATUS_SECONDS)
+
+    # --- small things
+
+    def _set_complete(self) -> None:
+        if not self._complete.is_set():
+            self._complete.set()
+            self.records.settle()
+
+    def _note(self, message: str) -> None:
+        if message:
+            self.records.put_event("note", {"level": "warning", "message": message})
+        else:
+            self.records.drop_event("note")
+
+    def _note_polling(self, error: Exhausted) -> None:
+        logger.warning("Attempt %s is polled: %s", self.attempt_id, error)
+        self._note(
+            f"This system cannot watch more files ({error.strerror}), so the diff is read anew every few seconds. "
+            "Raising fs.inotify.max_user_watches and fs.inotify.max_user_instances helps."
+        )
+
+    async def _wait(self, seconds: float) -> None:
+        """Until something happens, at most this long."""
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._poked.wait(), seconds)
+
+    async def _in_thread(self, work: Callable[..., T], *args: Any) -> T:
+        # Shielded: a thread cannot be cancelled, and `closed` waits for what it does.
+        self._job = asyncio.get_running_loop().run_in_executor(_threads, work, *args)
+        return await asyncio.shield(self._job)

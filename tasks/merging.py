@@ -1,0 +1,114 @@
+"""Merges and rebases as objects alone: no worktree, no index and no reference is touched.
+
+Whatever comes out is only in the object store until a reference is moved to it, so giving up costs nothing.
+"""
+
+import os
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from tasks import git
+from tasks.diffs.parse import quoted, shown
+
+
+@dataclass(frozen=True, slots=True)
+class Merged:
+    tree: str
+    conflicts: tuple[str, ...]
+    """The files in conflict; empty where git could merge."""
+
+
+class Conflict(Exception):
+    """A commit cannot be put on top of another."""
+
+    def __init__(self, subject: str, files: Sequence[str]) -> None:
+        super().__init__(subject)
+        self.subject = subject
+        self.files = tuple(files)
+
+
+@contextmanager
+def throwaway_objects(repo: Path) -> Iterator[dict[str, str]]:
+    """The environment in which git writes objects to a folder that is deleted afterwards."""
+    real = os.fsencode(git.common_folder(repo) / "objects")
+    known = quoted(real)
+    if b":" in known and known == real:
+        known = b'"' + known + b'"'
+    with tempfile.TemporaryDirectory(prefix="vibe-objects-") as folder:
+        yield {"GIT_OBJECT_DIRECTORY": folder, "GIT_ALTERNATE_OBJECT_DIRECTORIES": os.fsdecode(known)}
+
+
+def merge(repo: Path, ours: str, theirs: str, env: dict[str, str] | None = None) -> Merged:
+    """Merges two commits. Raises GitError, for instance where they have no common history."""
+    args = ["merge-tree", "--write-tree", "--name-only", "--no-messages", "-z", ours, theirs]
+    found = git.run(*args, cwd=repo, env=env, accept=(0, 1))
+    tree, *names = found.stdout.rstrip(b"\0").split(b"\0")
+    conflicts = () if found.code == 0 else tuple(dict.fromkeys(shown(os.fsdecode(name)) for name in names))
+    return Merged(tree.decode(), conflicts)
+
+
+def commit(
+    repo: Path, tree: str, parents: Sequence[str], message: str, env: dict[str, str] | None = None
+) -> str:
+    options = [word for parent in parents for word in ("-p", parent)]
+    return git.run("commit-tree", tree, *options, cwd=repo, env=env, stdin=message.encode()).text
+
+
+def picked(repo: Path, change: str, before: str, onto: str, env: dict[str, str]) -> Merged:
+    """What `onto` becomes with the difference from the commit `before` to the commit `change`, its child.
+
+    merge-tree takes no base in git 2.39 but finds it: a commit with the tree of `onto` and the parent `before`
+    has `before` in common with `change`.
+    """
+    stand_in = commit(repo, git.tree_of(repo, onto), [before], "stand-in", env)
+    return merge(repo, stand_in, change, env)
+
+
+def rebased(repo: Path, tip: str, onto: str, env: dict[str, str]) -> str:
+    """The commits that `tip` has and `onto` lacks, one after another on top of `onto`; the last one's id.
+
+    As `git rebase` does, leaves out merges, commits that `onto` has in another form, and commits that become
+    empty. Raises Conflict.
+    """
+    args = ["rev-list", "--reverse", "--topo-order", "--no-merges", "--cherry-pick", "--right-only"]
+    for change in git.run(*args, f"{onto}...{tip}", cwd=repo).text.split():
+        onto = _on_top(repo, change, onto, env)
+    return onto
+
+
+def _on_top(repo: Path, change: str, onto: str, env: dict[str, str]) -> str:
+    before = git.commit_of(repo, f"{change}^")
+    if before is None:
+        raise Conflict("the first commit of an unrelated history", ())
+    if before == onto:
+        return change
+    found = picked(repo, change, before, onto, env)
+    if found.conflicts:
+        raise Conflict(git.run("show", "-s", "--format=%h %s", change, cwd=repo).text, found.conflicts)
+    if found.tree == git.tree_of(repo, onto) and git.tree_of(repo, change) != git.tree_of(repo, before):
+        return onto
+    return _same_commit(repo, change, found.tree, onto, env)
+
+
+def _same_commit(repo: Path, change: str, tree: str, parent: str, env: dict[str, str]) -> str:
+    """The commit `change` with another tree and parent: its author, date and message, byte for byte."""
+    head, _, message = git.run("cat-file", "commit", change, cwd=repo).stdout.partition(b"\n\n")
+    fields = dict(line.split(b" ", 1) for line in head.split(b"\n") if b" " in line and line[:1] != b" ")
+    author, _, moment = os.fsdecode(fields[b"author"]).rpartition("> ")
+    name, _, email = author.rpartition(" <")
+    encoding = os.fsdecode(fields.get(b"encoding", b"utf-8"))
+    env = env | {"GIT_AUTHOR_NAME": name, "GIT_AUTHOR_EMAIL": email, "GIT_AUTHOR_DATE": f"@{moment}"}
+    return git.run(
+        "-c",
+        f"i18n.commitEncoding={encoding}",
+        "commit-tree",
+        tree,
+        "-p",
+        parent,
+        cwd=repo,
+        env=env,
+        stdin=message,
+    ).text
