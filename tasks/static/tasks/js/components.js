@@ -6,7 +6,7 @@ import { find, findAll, h } from "./dom.js";
 export function initMenus() {
   document.addEventListener("click", (event) => {
     for (const menu of findAll("details.menu[open]")) {
-      const chosen = event.target.closest(".menu-item:not([aria-checked])");
+      const chosen = event.target.closest(".menu-item:not([aria-pressed])");
       if (!menu.contains(event.target) || (chosen && menu.contains(chosen))) menu.open = false;
     }
   });

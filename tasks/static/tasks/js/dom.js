@@ -51,10 +51,10 @@ export function setText(element, text) {
  * Makes the children of `parent` those of `items`, in order, reusing the elements that are there.
  * `keyOf(item)` names an item, `make(item)` builds its element, `update(element, item)` fills it.
  * Elements that stay in order are not moved, so focus, scroll and a drag in progress survive.
+ * With a `pool` (see keyed) several parents share their elements; the caller removes those that are left in it.
  */
-export function reconcile(parent, items, { keyOf, make, update }) {
-  const existing = new Map();
-  for (const child of [...parent.children]) if (child.dataset.key !== undefined) existing.set(child.dataset.key, child);
+export function reconcile(parent, items, { keyOf, make, update, pool = null }) {
+  const existing = pool ?? keyed(parent);
   const wanted = items.map((item) => {
     const key = String(keyOf(item));
     const found = existing.get(key);
@@ -64,8 +64,14 @@ export function reconcile(parent, items, { keyOf, make, update }) {
     update?.(element, item, !found);
     return element;
   });
-  for (const left of existing.values()) left.remove();
+  if (!pool) for (const left of existing.values()) left.remove();
   placeInOrder(parent, wanted);
+}
+
+/** Map of key -> element, of the children of these parents that reconcile made or may reuse. */
+export function keyed(...parents) {
+  const children = parents.flatMap((parent) => [...parent.children]);
+  return new Map(children.filter((child) => child.dataset.key !== undefined).map((child) => [child.dataset.key, child]));
 }
 
 /** Puts `wanted` into this order under `parent`. Only those move that have to: the longest run in order stays. */

@@ -14,7 +14,7 @@ export function toast(message, { error = false, action = null, seconds = SHOWN /
     if (!list.childElementCount) list.hidePopover?.();
   };
   const item = h(
-    `li.toast${error ? ".toast-error" : ""}`,
+    `div.toast${error ? ".toast-error" : ""}`,
     { role: error ? "alert" : null },
     h("span", {}, message),
     action && h("button", { type: "button", onclick: () => (close(), action.run()) }, action.label),

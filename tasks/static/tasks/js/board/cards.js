@@ -1,6 +1,6 @@
 // Draws the columns and cards: changes what differs in the elements that are there, so that nothing flickers.
 
-import { find, findAll, h, hue, reconcile, setText } from "../dom.js";
+import { find, findAll, h, hue, keyed, reconcile, setText } from "../dom.js";
 import { elapsed } from "../time.js";
 import { STATE_WORDS } from "./model.js";
 
@@ -11,14 +11,16 @@ export const cardElement = (id) => find(`.card[data-key="${CSS.escape(id)}"]:not
 /** Draws the whole board. `shown` says which cards the filter lets through; `extra` has what the pulse brought. */
 export function drawBoard(board, { shown, extra, carried }) {
   let total = 0;
+  const pool = keyed(...findAll(".cards"));
   for (const [status, cards] of board.columns) {
     const list = find(`.cards[data-status="${status}"]`);
     const visible = cards.filter((card) => shown(card) || card.id === carried);
     total += cards.length;
-    reconcile(list, visible, { keyOf: (card) => card.id, make: makeCard, update: (element, card, isNew) => update(element, card, isNew, board, extra) });
+    reconcile(list, visible, { keyOf: (card) => card.id, make: makeCard, update: (element, card, isNew) => update(element, card, isNew, board, extra), pool });
     drawCounts(status, cards.length, visible.length);
     drawEmpty(list, cards.length, visible.length);
   }
+  for (const gone of pool.values()) gone.remove();
   find("#columns").dataset.total = total;
   drawFirst(total);
 }

@@ -81,7 +81,7 @@ export class Drag {
     ghost.removeAttribute("data-key");
     ghost.style.width = `${box.width}px`;
     if (ids.length > 1) ghost.append(h("span.card-ghost-count", {}, ids.length));
-    this.#carry = { id, ids, card, ghost, x, y, dx: x - box.left, dy: y - box.top, home: card.nextElementSibling, frame: 0 };
+    this.#carry = { id, ids, card, ghost, x, y, dx: x - box.left, dy: y - box.top, frame: 0 };
     document.body.append(ghost);
     document.body.classList.add("is-dragging");
     card.classList.add("is-carried");

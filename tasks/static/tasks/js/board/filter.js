@@ -111,10 +111,10 @@ export class Filter extends EventTarget {
 
   #item(kind, value, all) {
     const number = all.filter((card) => valuesOf(card, kind).includes(value)).length;
-    const button = h("button.menu-item", { type: "button", role: "menuitemcheckbox", "aria-checked": String(this.#chosen.get(kind).has(value)) }, h("span.grow.truncate", {}, shownValue(kind, value)), h("span.count", {}, number));
+    const button = h("button.menu-item", { type: "button", "aria-pressed": String(this.#chosen.get(kind).has(value)) }, h("span.grow.truncate", {}, shownValue(kind, value)), h("span.count", {}, number));
     button.addEventListener("click", () => {
       this.#toggle(kind, value);
-      button.setAttribute("aria-checked", String(this.#chosen.get(kind).has(value)));
+      button.setAttribute("aria-pressed", String(this.#chosen.get(kind).has(value)));
     });
     return button;
   }
