@@ -20,6 +20,7 @@ streams = [
 urlpatterns = [
     path("admin/", admin.site.urls),
     path("api/events/", include(streams)),
+    path("api/", include("tasks.log_views")),
     path("streams/", monitor.page, name="streams-page"),
     path("metrics", monitor.metrics, name="metrics"),
     path("", include("tasks.urls")),
