@@ -10,7 +10,14 @@ def git(folder: Path, *args: str) -> str:
     env = {key: value for key, value in os.environ.items() if not key.startswith("GIT_")}
     env |= {"GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_SYSTEM": os.devnull}
     identity = ["-c", "user.name=Test", "-c", "user.email=test@example.com", "-c", "commit.gpgsign=false"]
-    done = subprocess.run(["git", *identity, *args], cwd=folder, env=env, capture_output=True, text=True)
+    done = subprocess.run(
+        ["git", *identity, *args],
+        cwd=folder,
+        env=env,
+        capture_output=True,
+        text=True,
+        errors="surrogateescape",
+    )
     assert done.returncode == 0, f"git {args}: {done.stdout}{done.stderr}"
     return done.stdout
 

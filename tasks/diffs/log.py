@@ -139,15 +139,18 @@ class DiffLog:
     # --- feeding
 
     async def _feed(self) -> None:
+        problem = ""
         while not self._finished:
             self._poked.clear()
             try:
                 await self._feed_from(await self._in_thread(source.load, self.attempt_id))
             except (git.GitError, OSError, UnexpectedOutput, DatabaseError) as error:
-                logger.warning("The diff of attempt %s cannot be read: %s", self.attempt_id, error)
-                said = error.reason if isinstance(error, git.GitError) else str(error)
+                reason = error.reason if isinstance(error, git.GitError) else str(error)
+                if reason != problem:
+                    logger.warning("The diff of attempt %s cannot be read: %s", self.attempt_id, error)
+                problem = reason
                 self.records.put_event(
-                    "note", {"level": "error", "message": f"The diff cannot be read: {said}"}
+                    "note", {"level": "error", "message": f"The diff cannot be read: {reason}"}
                 )
                 self._set_complete()
                 await self._wait(RETRY_SECONDS)
