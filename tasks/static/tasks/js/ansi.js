@@ -110,38 +110,40 @@ class Line {
 
 function restyle(style, parameters) {
   const next = { ...style };
-  const codes = parameters === "" ? [0] : parameters.split(/[;:]/).map((code) => Number(code) || 0);
-  // 38:2::r:g:b has an empty place for the colour space.
-  if (parameters.includes("::")) codes.splice(2, 1);
-  for (let i = 0; i < codes.length; i += 1) {
-    const code = codes[i];
-    if (code === 0) for (const key of Object.keys(next)) delete next[key];
-    else if (FLAGS[code]) next[FLAGS[code]] = true;
-    else if (code === 21) next.underline = true;
-    else if (FLAGS_OFF[code]) for (const key of FLAGS_OFF[code]) delete next[key];
-    else if (code >= 30 && code <= 37) next.fg = code - 30;
-    else if (code >= 40 && code <= 47) next.bg = code - 40;
-    else if (code >= 90 && code <= 97) next.fg = code - 82;
-    else if (code >= 100 && code <= 107) next.bg = code - 92;
-    else if (code === 39) delete next.fg;
-    else if (code === 49) delete next.bg;
-    else if (code === 38 || code === 48) i += extended(next, code === 38 ? "fg" : "bg", codes.slice(i + 1));
+  const codes = parameters.split(";");
+  while (codes.length) {
+    const [code, ...parts] = codes.shift().split(":").map((part) => Number(part) || 0);
+    if (code === 38 || code === 48) extended(next, code === 38 ? "fg" : "bg", parts, codes);
+    else simple(next, code);
   }
   return Object.keys(next).length ? Object.freeze(next) : PLAIN;
 }
 
-/** Sets a 256 or true colour; returns how many codes it used up. */
-function extended(style, key, codes) {
-  if (codes[0] === 5) {
-    style[key] = Math.min(codes[1] ?? 0, 255);
-    return 2;
+function simple(style, code) {
+  if (code === 0) for (const key of Object.keys(style)) delete style[key];
+  else if (FLAGS[code]) style[FLAGS[code]] = true;
+  else if (code === 21) style.underline = true;
+  else if (FLAGS_OFF[code]) for (const key of FLAGS_OFF[code]) delete style[key];
+  else if (code >= 30 && code <= 37) style.fg = code - 30;
+  else if (code >= 40 && code <= 47) style.bg = code - 40;
+  else if (code >= 90 && code <= 97) style.fg = code - 82;
+  else if (code >= 100 && code <= 107) style.bg = code - 92;
+  else if (code === 39) delete style.fg;
+  else if (code === 49) delete style.bg;
+}
+
+/** Sets a 256 or true colour from its own parts (`38:2::r:g:b`, `38:5:n`), or else from the codes that follow. */
+function extended(style, key, parts, codes) {
+  const take = (count) => codes.splice(0, count).map((code) => Number(code) || 0);
+  const kind = parts.length ? parts[0] : take(1)[0];
+  if (kind === 5) {
+    const [index] = parts.length ? parts.slice(1) : take(1);
+    style[key] = Math.min(index ?? 0, 255);
+  } else if (kind === 2) {
+    // Of five parts the second is the colour space, mostly left empty.
+    const [r, g, b] = (parts.length ? parts.slice(parts.length > 4 ? 2 : 1) : take(3)).map((n) => Math.min(n, 255));
+    style[key] = `rgb(${r ?? 0}, ${g ?? 0}, ${b ?? 0})`;
   }
-  if (codes[0] === 2) {
-    const [r, g, b] = [1, 2, 3].map((i) => Math.min(codes[i] ?? 0, 255));
-    style[key] = `rgb(${r}, ${g}, ${b})`;
-    return 4;
-  }
-  return codes.length;
 }
 
 /** The CSS colour of 16 to 255 of xterm's palette: a cube of six levels, then 24 greys. */

@@ -209,8 +209,8 @@ export class LineWindow {
 
   /** From the top edge of what the reader sees to the end of the rows. */
   #heightBelow() {
-    const row = this.rows.get(Math.floor(this.position));
-    return this.list.offsetHeight - (row?.offsetTop ?? 0);
+    const row = this.rows.get(Math.floor(this.position)) ?? this.list;
+    return this.list.getBoundingClientRect().bottom - row.getBoundingClientRect().top;
   }
 
   /** How many of the last lines fill the list, by their true heights. */
@@ -219,7 +219,7 @@ export class LineWindow {
     let fit = 0;
     for (let index = this.total - 1; index >= 0; index -= 1) {
       const row = this.rows.get(index);
-      const own = row ? row.offsetHeight : this.rowHeight;
+      const own = row ? row.getBoundingClientRect().height : this.rowHeight;
       if (own && own >= room) {
         fit += room / own;
         break;
@@ -234,7 +234,10 @@ export class LineWindow {
     const whole = Math.min(Math.floor(this.position), this.total - 1);
     const row = this.rows.get(whole);
     let offset = 0;
-    if (row) offset = row.offsetTop + (this.position - whole) * row.offsetHeight;
+    if (row) {
+      const box = row.getBoundingClientRect();
+      offset = box.top - this.list.getBoundingClientRect().top + (this.position - whole) * box.height;
+    }
     this.layer.style.height = `${height}px`;
     this.list.style.transform = `translateY(${-offset}px)`;
   }
