@@ -2,7 +2,7 @@
 
 from django.urls import path
 
-from tasks.views import board, code, doctor, projects, session
+from tasks.views import board, code, doctor, projects, session, task
 
 urlpatterns = [
     path("", projects.home, name="home"),
@@ -15,6 +15,10 @@ urlpatterns = [
     path("projects/<uuid:project_id>/pulse/", board.pulse, name="pulse"),
     path("projects/<uuid:project_id>/settings/", projects.change, name="project-settings"),
     path("projects/<uuid:project_id>/delete/", projects.delete, name="project-delete"),
+    path("tasks/<uuid:task_id>/", task.task, name="task"),
+    path("tasks/<uuid:task_id>/compare/", task.compare, name="task-compare"),
+    path("tasks/<uuid:task_id>/description/", task.description, name="task-description"),
+    path("tasks/<uuid:task_id>/history/", task.history, name="task-history"),
     path("doctor/", doctor.doctor, name="doctor"),
     path("doctor/judge/", doctor.judge, name="doctor-judge"),
     path("folders/", projects.folders, name="folders"),

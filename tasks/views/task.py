@@ -7,35 +7,29 @@ from django.contrib.auth.decorators import login_required
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import render
 from django.urls import reverse
+from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_GET
 
 from events.capture import serialize
-from events.changes import current_cursor
-from events.history import of_task
-from events.snapshot import consistent_read
 from tasks import executors, markdown
-from tasks.models import ExecutionProcess, Task, TaskAttempt
-from tasks.permissions import RUN_SCRIPT, START_RUN, get_task
+from tasks.models import ExecutionProcess, Executor, Task, TaskAttempt
+from tasks.permissions import START_RUN, get_task
 
 
 @login_required
+@never_cache
 @require_GET
 def task(request: HttpRequest, task_id: UUID) -> HttpResponse:
     """`?attempt=`, `?run=` and `?view=log|conversation|changes|history` say what is open; the script reads them."""
-    with consistent_read():
-        found = get_task(request.user, task_id)
-        state = _state(request, found)
-    return render(request, "tasks/task_detail.html", _context(found, state))
+    return render(request, "tasks/task_detail.html", _context(request, task_id))
 
 
 @login_required
+@never_cache
 @require_GET
 def compare(request: HttpRequest, task_id: UUID) -> HttpResponse:
     """Two attempts side by side: `?a=` and `?b=`, by default the latest two."""
-    with consistent_read():
-        found = get_task(request.user, task_id)
-        state = _state(request, found)
-    return render(request, "tasks/task_compare.html", _context(found, state))
+    return render(request, "tasks/task_compare.html", _context(request, task_id))
 
 
 @login_required
@@ -49,22 +43,36 @@ def description(request: HttpRequest, task_id: UUID) -> HttpResponse:
 @require_GET
 def history(request: HttpRequest, task_id: UUID) -> JsonResponse:
     """What happened to the task, its attempts and runs, newest first."""
+    from events.history import of_task
+
     return JsonResponse({"entries": of_task(get_task(request.user, task_id).pk)})
 
 
+def _context(request: HttpRequest, task_id: UUID) -> dict[str, Any]:
+    from events.changes import current_cursor
+    from events.snapshot import consistent_read
+
+    with consistent_read():
+        found = get_task(request.user, task_id)
+        state = {"cursor": current_cursor(), **_state(request, found)}
+    return {
+        "task": found,
+        "project": found.project,
+        "state": state,
+        "description": markdown.render(found.description),
+        "statuses": Task.Status.choices,
+    }
+
+
 def _state(request: HttpRequest, found: Task) -> dict[str, Any]:
-    """What the page's script starts from, as of `cursor`."""
+    """What the page's script starts from."""
     attempts = TaskAttempt.objects.filter(task=found)
     processes = ExecutionProcess.objects.filter(task_attempt__task=found)
     return {
-        "cursor": current_cursor(),
         "task": serialize(found),
         "project": serialize(found.project),
         "attempts": [serialize(attempt) for attempt in attempts],
         "processes": [serialize(process) for process in processes],
-        "executors": executors.startable(request.user),
-        "may_start": request.user.has_perm(START_RUN),
-        "may_script": request.user.has_perm(RUN_SCRIPT),
         "urls": {
             "page": reverse("task", args=[found.pk]),
             "compare": reverse("task-compare", args=[found.pk]),
@@ -72,14 +80,19 @@ def _state(request: HttpRequest, found: Task) -> dict[str, Any]:
             "history": reverse("task-history", args=[found.pk]),
             "board": reverse("board", args=[found.project_id]),
         },
+        **_agents(request),
     }
 
 
-def _context(found: Task, state: dict[str, Any]) -> dict[str, Any]:
+def _agents(request: HttpRequest) -> dict[str, Any]:
+    """What the reader may start, what is missing for the rest, and whose output is a conversation."""
     return {
-        "task": found,
-        "project": found.project,
-        "state": state,
-        "description": markdown.render(found.description),
-        "statuses": Task.Status.choices,
+        "may_start": request.user.has_perm(START_RUN),
+        "executors": executors.startable(request.user),
+        "missing": [found for found in executors.available() if not found["installed"]],
+        "conversational": [
+            name
+            for name, found in executors.definitions().items()
+            if found.output_format != Executor.OutputFormat.TEXT
+        ],
     }

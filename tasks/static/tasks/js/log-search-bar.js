@@ -106,7 +106,7 @@ export class LogSearchBar {
     this.cancel();
     const query = this.#query();
     const controller = new AbortController();
-    Object.assign(this, { request: controller, hits: [], chosen: -1, count: 0, sought: JSON.stringify(query) });
+    Object.assign(this, { request: controller, hits: [], chosen: -1, count: 0, part: 0, failure: "", truncated: false, sought: JSON.stringify(query) });
     this.expression = pattern(query);
     this.results.hidden = false;
     this.list.replaceChildren();
@@ -122,21 +122,28 @@ export class LogSearchBar {
   }
 
   #take(message, controller) {
-    if (this.request !== controller || message.line === undefined) return;
-    this.count += 1;
-    if (this.hits.length < KEPT_HITS) this.hits.push(message);
+    if (this.request !== controller) return;
+    if (message.error) this.failure = message.error;
+    if (message.truncated) this.truncated = true;
+    if (message.scanned) this.part = message.scanned / message.total;
+    if (message.line !== undefined) {
+      this.count += 1;
+      if (this.hits.length < KEPT_HITS) this.hits.push(message);
+    }
     this.drawing ||= setTimeout(() => {
       this.drawing = 0;
-      if (this.request) this.#draw(`${this.count.toLocaleString()} found, searching…`);
+      if (this.request) this.#draw(`${this.count.toLocaleString()} found, searching… ${Math.floor(100 * this.part)} %`);
     }, DRAW_EVERY);
-    if (this.count === 1) this.#step(1);
+    if (this.count === 1 && this.chosen < 0) this.#step(1);
   }
 
   #finish() {
     this.request = null;
-    if (!this.count) this.#draw("Nothing found");
-    else if (this.count > this.hits.length) this.#draw(`${this.count.toLocaleString()} lines found, the first ${this.hits.length.toLocaleString()} shown`);
-    else this.#draw(this.count === 1 ? "1 line found" : `${this.count.toLocaleString()} lines found`);
+    const count = `${this.count.toLocaleString()}${this.truncated ? " or more" : ""} ${this.count === 1 ? "line" : "lines"} found`;
+    if (this.failure) this.#draw(`${count}. ${this.failure}`);
+    else if (!this.count) this.#draw("Nothing found");
+    else if (this.count > this.hits.length) this.#draw(`${count}, the first ${this.hits.length.toLocaleString()} shown`);
+    else this.#draw(count);
   }
 
   #draw(summary) {

@@ -42,7 +42,6 @@ export class LogSource extends EventTarget {
     try {
       const answer = await this.#load(-PAGE, PAGE);
       if (this.closed) return;
-      this.pages.total = answer.total;
       this.pages.put(answer.first, answer.records);
       this.cursor = answer.cursor;
       this.#emit("lines", { first: answer.first, last: answer.first + answer.records.length, fresh: false });
