@@ -16,6 +16,7 @@ from tasks.boards import columns
 from tasks.executors import startable
 from tasks.models import ExecutionProcess, Project, Task, TaskAttempt
 from tasks.permissions import CHANGE_PROJECT, get_project
+from tasks.pulse import counts, last_line
 from tasks.templatetags.ui import icon
 
 MOST_ATTEMPTS = 80
@@ -54,8 +55,6 @@ def pulse(request: HttpRequest, project_id: UUID) -> HttpResponse:
 
     {"lines": {run id: last line of output, of runs that go on}, "changes": {attempt id: {additions, deletions}}}
     """
-    from tasks import diffs, runlogs
-
     project = get_project(request.user, project_id)
     try:
         wanted = [UUID(key) for key in orjson.loads(request.body)["attempts"][:MOST_ATTEMPTS]]
@@ -67,9 +66,9 @@ def pulse(request: HttpRequest, project_id: UUID) -> HttpResponse:
     runs = ExecutionProcess.objects.filter(
         task_attempt__in=attempts, status=ExecutionProcess.Status.RUNNING
     ).exclude(run_reason=ExecutionProcess.RunReason.DEVSERVER)
-    counts = {str(attempt.pk): diffs.counts(attempt) for attempt in attempts}
-    changes = {key: {"additions": added, "deletions": removed} for key, (added, removed) in counts.items()}
-    return JsonResponse({"lines": {str(run.pk): runlogs.last_line(run) for run in runs}, "changes": changes})
+    lines = {str(run.pk): last_line(run) for run in runs.select_related("task_attempt")}
+    changes = {str(attempt.pk): counts(attempt).as_dict() for attempt in attempts}
+    return JsonResponse({"lines": lines, "changes": changes})
 
 
 def read_document(project: Project) -> dict[str, dict[str, Any]]:

@@ -1,7 +1,7 @@
 // The page's copy of the records, kept true by the stream of changes.
 
 import { EventSourceManager } from "../../events/event-source-manager.js";
-import { applyPatch } from "../../events/patch-document.js";
+import { applyPatch, PatchError } from "../../events/patch-document.js";
 import { inNextFrame } from "./dom.js";
 import { keepWatching } from "./notifications.js";
 
@@ -33,7 +33,14 @@ export class LiveDocument extends EventTarget {
   }
 
   #apply(operation) {
-    this.document = applyPatch(this.document, operation);
+    try {
+      this.document = applyPatch(this.document, operation);
+    } catch (error) {
+      if (!(error instanceof PatchError)) throw error;
+      console.error("A change does not fit this page's copy; it starts over.", operation, error);
+      this.manager.restart(null);
+      return;
+    }
     const [, table, id] = operation.path.split("/");
     if (id) this.#touched.add(`${table}/${id}`);
     else this.#whole = true;

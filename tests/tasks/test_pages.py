@@ -1,0 +1,179 @@
+"""The pages as the server makes them: who sees what, and at what cost."""
+
+import json
+import re
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.contrib.auth.models import Permission, User
+from django.test import Client
+from django.urls import reverse
+
+from tasks.models import ExecutionProcess, Project, Task, TaskAttempt
+from tasks.tokens import make_sign_in_link
+from tasks.views.board import as_script
+from tests.repositories import make_repository
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+@pytest.fixture
+def ann() -> User:
+    return User.objects.create_user("ann")
+
+
+@pytest.fixture
+def client(ann: User) -> Client:
+    client = Client()
+    client.force_login(ann)
+    return client
+
+
+@pytest.fixture
+def project(ann: User) -> Project:
+    project = Project.objects.create(name="Orchard", repo_path="/srv/orchard", target_branch="main")
+    project.members.add(ann)
+    return project
+
+
+def allow(user: User, *names: str) -> None:
+    user.user_permissions.add(*Permission.objects.filter(codename__in=names))
+
+
+def board_data(answer: Any) -> dict[str, Any]:
+    found = re.search(
+        r'<script type="application/json" id="board-data">(.*?)</script>', answer.content.decode()
+    )
+    assert found
+    return dict(json.loads(found[1]))
+
+
+def test_a_sign_in_link_works_once(ann: User) -> None:
+    link = reverse("sign-in-link", args=[make_sign_in_link(ann)])
+    first, second = Client(), Client()
+    assert first.get(link, headers={"Sec-Purpose": "prefetch"}).status_code == 204
+    assert first.head(link).status_code == 405
+    answer = first.get(link)
+    assert (answer.status_code, answer["Location"]) == (302, reverse("home"))
+    assert first.get(reverse("home")).status_code == 200
+    assert second.get(link).status_code == 410
+    assert first.get(link)["Location"] == reverse("home")
+
+
+def test_pages_lead_who_is_not_signed_in_to_the_sign_in(project: Project) -> None:
+    for address in (reverse("home"), reverse("board", args=[project.pk]), reverse("project-new")):
+        assert Client().get(address)["Location"] == f"{reverse('sign-in')}?next={address}"
+
+
+def test_a_project_of_others_is_not_there(client: Client) -> None:
+    other = Project.objects.create(name="Other", repo_path="/srv/other", target_branch="main")
+    for name in ("board", "project-settings"):
+        assert client.get(reverse(name, args=[other.pk])).status_code == 404
+    assert client.post(reverse("pulse", args=[other.pk]), "{}", "application/json").status_code == 404
+    assert client.post(reverse("project-delete", args=[other.pk])).status_code == 404
+    assert b"Other" not in client.get(reverse("home")).content
+
+
+def test_without_the_permission_projects_are_neither_made_nor_changed(
+    client: Client, project: Project
+) -> None:
+    assert client.get(reverse("project-new")).status_code == 403
+    assert client.post(reverse("project-demo")).status_code == 403
+    assert client.get(reverse("folders")).status_code == 403
+    assert client.post(reverse("project-settings", args=[project.pk]), {"name": "Mine"}).status_code == 403
+    assert client.post(reverse("project-delete", args=[project.pk])).status_code == 403
+
+
+def test_a_project_is_made_and_its_scripts_need_a_permission_of_their_own(
+    ann: User, client: Client, tmp_path: Path
+) -> None:
+    allow(ann, "add_project")
+    repository = make_repository(tmp_path / "orchard")
+    answer = client.post(reverse("project-new"), {"repo_path": str(repository), "setup_script": "rm -rf /"})
+    project = Project.objects.get()
+    assert answer["Location"] == reverse("board", args=[project.pk])
+    assert (project.name, project.target_branch, project.setup_script) == ("orchard", "main", "")
+    again = client.post(reverse("project-new"), {"repo_path": str(repository)})
+    assert again.status_code == 422
+    assert b"There is a project on" in again.content
+
+
+def test_members_are_named_and_a_stranger_is_refused(ann: User, client: Client, tmp_path: Path) -> None:
+    allow(ann, "add_project", "change_project")
+    client.post(reverse("project-new"), {"repo_path": str(make_repository(tmp_path / "orchard"))})
+    project = Project.objects.get()
+    User.objects.create_user("bo")
+    fields = {
+        "repo_path": project.repo_path,
+        "name": "Orchard",
+        "target_branch": "main",
+        "members": "ann, bo",
+    }
+    address = reverse("project-settings", args=[project.pk])
+    assert client.post(address, fields).status_code == 302
+    assert set(project.members.values_list("username", flat=True)) == {"ann", "bo"}
+    answer = client.post(address, fields | {"members": "ann, nobody"})
+    assert (answer.status_code, b"nobody" in answer.content) == (422, True)
+    project.refresh_from_db()
+    assert (project.name, project.members.count()) == ("Orchard", 2)
+
+
+def test_the_page_holds_the_cursor_at_which_it_was_rendered(client: Client, project: Project) -> None:
+    task = Task.objects.create(project=project, title="</script><script>alert(1)</script>")
+    first = board_data(client.get(reverse("board", args=[project.pk])))
+    assert list(first["document"]["tasks"]) == [str(task.pk)]
+    assert first["document"]["tasks"][str(task.pk)]["title"] == task.title
+    task.title = "Harmless"
+    task.save()
+    assert board_data(client.get(reverse("board", args=[project.pk])))["cursor"] != first["cursor"]
+
+
+def test_json_cannot_end_its_element() -> None:
+    text = as_script({"a": "</script>\u2028", "b": "<!--"})
+    assert "<" not in text
+    assert json.loads(text) == {"a": "</script>\u2028", "b": "<!--"}
+
+
+def fill(project: Project, number: int) -> None:
+    statuses = [choice for choice in Task.Status.values if choice != "todo"]
+    tasks = [
+        Task(project=project, title=f"Task {n}", status=statuses[n % 4], position=n, labels=["bug", "docs"])
+        for n in range(number)
+    ]
+    Task.objects.bulk_create(tasks)
+    attempts = [TaskAttempt(task=task, executor="demo", branch="b", target_branch="main") for task in tasks]
+    TaskAttempt.objects.bulk_create(attempts)
+    ExecutionProcess.objects.bulk_create(
+        [
+            ExecutionProcess(task_attempt=attempt, run_reason="codingagent", status="completed")
+            for attempt in attempts
+        ]
+    )
+
+
+def test_300_tasks_are_rendered_in_under_200_ms(client: Client, project: Project) -> None:
+    fill(project, 300)
+    address = reverse("board", args=[project.pk])
+    answers, times = [], []
+    for _ in range(5):
+        begun = time.process_time()
+        answers.append(client.get(address))
+        times.append(time.process_time() - begun)
+    assert answers[0].content.count(b'<li class="card"') == 301, "300 cards and the template of one"
+    assert min(times) < 0.2, times
+
+
+def test_the_board_costs_the_same_queries_however_many_tasks(
+    client: Client, project: Project, django_assert_max_num_queries: Any
+) -> None:
+    fill(project, 40)
+    with django_assert_max_num_queries(20):
+        client.get(reverse("board", args=[project.pk]))
+
+
+def test_the_pulse_refuses_what_it_cannot_read(client: Client, project: Project) -> None:
+    address = reverse("pulse", args=[project.pk])
+    for body in ("", "[]", "{}", '{"attempts": 3}', '{"attempts": ["no id"]}', '{"attempts": [null]}'):
+        assert client.post(address, body, "application/json").status_code == 400, body
