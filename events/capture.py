@@ -61,11 +61,11 @@ def _check(tracked: Tracked) -> None:
         )
     if not isinstance(model._meta.pk, models.UUIDField) or not model._meta.pk.has_default():
         raise ImproperlyConfigured(f"The primary key of {model.__name__} must be a UUID made by default.")
-    place = tracked.scope if tracked.scope is not None else f"{tracked.through}_id"
+    place = tracked.scope or tracked.through_column
     if place not in tracked.columns:
         raise ImproperlyConfigured(f"{model.__name__}: {place}, which decides who sees it, must be public.")
     for name, field in tracked.columns.items():
-        if field.is_relation and field.remote_field.on_delete is models.SET_DEFAULT:
+        if getattr(field.remote_field, "on_delete", None) is models.SET_DEFAULT:
             raise ImproperlyConfigured(
                 f"{model.__name__}.{name}: Django writes SET_DEFAULT past the query set. Use SET(value)."
             )
@@ -90,7 +90,7 @@ class TrackedQuerySet(models.QuerySet[M]):
     """False on the copy of itself that `bulk_update` works with."""
 
     def _clone(self) -> "TrackedQuerySet[M]":
-        clone: TrackedQuerySet[M] = super()._clone()  # type: ignore[misc]
+        clone: TrackedQuerySet[M] = super()._clone()
         clone._recorded = self._recorded
         return clone
 
@@ -188,9 +188,9 @@ class TrackedQuerySet(models.QuerySet[M]):
     delete.alters_data = True  # type: ignore[attr-defined]
     delete.queryset_only = True  # type: ignore[attr-defined]
 
-    def _raw_delete(self, using: str) -> Any:
+    def _raw_delete(self, using: Any) -> Any:
         tracked = self._tracked
-        raw_delete = super()._raw_delete  # type: ignore[misc]
+        raw_delete = super()._raw_delete
         if tracked is None:
             return raw_delete(using)
         with recording(using) as recorder:
@@ -216,20 +216,22 @@ class TrackedModel(models.Model):
         abstract = True
         base_manager_name = "objects"
 
-    def _do_update(
+    def _do_update(  # type: ignore[override] # the stubs are those of the next Django
         self, base_qs: Any, using: str, pk_val: Any, values: Any, update_fields: Any, forced_update: Any
     ) -> bool:
         tracked = registry.get(type(self))
-        update = super()._do_update  # type: ignore[misc]
-        written = {field.attname: value for field, _, value in values}
-        if tracked is None or tracked.keys.isdisjoint(written):
+        update: Any = super()._do_update
+        shown = tracked.written(values) if tracked is not None else {}
+        if tracked is None or not shown:
             return bool(update(base_qs, using, pk_val, values, update_fields, forced_update))
         with recording(using) as recorder:
-            # Read, not remembered: the instance may be older than what stands in the database.
-            before = outcomes.read(tracked, [pk_val], using)
+            one = tracked.one_row(recorder.connection, tuple(shown))
+            row = one.raw(pk_val)
             changed = bool(update(base_qs, using, pk_val, values, update_fields, forced_update))
-            if changed and before:
-                recorder.changed(tracked, before, outcomes.updated(tracked, before, written, using))
+            if changed and row is not None:
+                pk = outcomes.key(tracked, pk_val)
+                before, after = outcomes.saved(tracked, pk, one, row, shown)
+                recorder.changed(tracked, {pk: before}, {pk: after})
         return changed
 
     def delete(self, using: str | None = None, keep_parents: bool = False) -> tuple[int, dict[str, int]]:

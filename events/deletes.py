@@ -23,7 +23,7 @@ def _before(sender: type[models.Model], instance: models.Model, using: str, **_:
     """Reads the record, for the instance may be stale, and says that it will go."""
     with within_delete(using) as recorder:
         recorder.doomed.add((sender, instance.pk))
-        instance.__dict__[_STATE] = registry[sender].read_one(instance.pk, using)
+        instance.__dict__[_STATE] = registry[sender].one_row(recorder.connection).read(instance.pk)
 
 
 def _after(sender: type[models.Model], instance: models.Model, using: str, **_: Any) -> None:

@@ -18,7 +18,7 @@ _watched: dict[type[models.Model], Membership] = {}
 
 def watch(membership: Membership) -> None:
     _watched[membership.through] = membership
-    meta = membership.through._meta
+    meta: Any = membership.through._meta
     meta.local_managers.clear()
     manager = _MembershipManager()
     manager.auto_created = True
@@ -55,9 +55,9 @@ class _MembershipQuerySet(models.QuerySet[Any]):
 
     update.alters_data = True  # type: ignore[attr-defined]
 
-    def _raw_delete(self, using: str) -> Any:
+    def _raw_delete(self, using: Any) -> Any:
         with _comparing(self.model, self._scopes(using), using):
-            return super()._raw_delete(using)  # type: ignore[misc]
+            return super()._raw_delete(using)
 
     _raw_delete.alters_data = True  # type: ignore[attr-defined]
 

@@ -39,8 +39,9 @@ class DatabaseChange(models.Model):
 
     `path` is the JSON pointer within the record; "" means the record itself: `add` it, `remove` it, or
     `move` it (nothing in it changed, but who may see it did). `scope` says where the record lies after the
-    operation and `scope_before` where it lay before; a reader who sees only one of them gets an `add` of
-    `full_json`, the whole record, or a `remove`. The `…_json` columns hold JSON text as it is sent.
+    operation and `scope_before` where it lay before. Where these differ, the first row of the change has
+    `full_json`, the whole record: who sees only one of the two gets an `add` of that, or a `remove`, and
+    nothing for the other rows. The `…_json` columns hold JSON text as it is sent.
     """
 
     class Operation(models.TextChoices):

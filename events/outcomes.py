@@ -7,10 +7,10 @@ are expressions, or where the scope hangs on another row.
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from django.db import models
+from django.db import connections, models
 from django.db.models import Q
 
-from events.tracking import State, Tracked
+from events.tracking import OneRow, State, Tracked
 from events.values import is_expression, public
 
 
@@ -23,7 +23,7 @@ def read(tracked: Tracked, pks: Sequence[Any], using: str) -> dict[Any, State]:
     if len(pks) > 1:
         return tracked.read_many(pks, using)
     pk = key(tracked, pks[0])
-    state = tracked.read_one(pk, using)
+    state = tracked.one_row(connections[using]).read(pk)
     return {pk: state} if state else {}
 
 
@@ -44,6 +44,16 @@ def may_conflict(objs: Iterable[models.Model], unique_fields: Iterable["models.F
         for obj in objs:
             chosen |= Q(**{field.attname: getattr(obj, field.attname) for field in unique_fields})
     return chosen
+
+
+def saved(
+    tracked: Tracked, pk: Any, one: OneRow, row: tuple[Any, ...], written: dict[str, Any]
+) -> tuple[State, State]:
+    """What one record was and is, as far as it differs, after these columns of it were written."""
+    if tracked.through_column in written or any(is_expression(value) for value in written.values()):
+        before = one.state(row)
+        return before, one.read(pk) or before
+    return one.compare(row, written.values())
 
 
 def updated(

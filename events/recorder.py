@@ -6,14 +6,15 @@ tracked write until its end, a transaction keeps others from writing tracked rec
 the database works; on PostgreSQL it is an advisory lock of the transaction.
 """
 
-import logging
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from typing import Any, Final
 
+from django.core.exceptions import FieldDoesNotExist, FieldError
 from django.db import connections, transaction
 from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.models import ProtectedError, RestrictedError
 from django.utils import timezone
 
 from events.actors import current_actor
@@ -21,8 +22,6 @@ from events.messages import MISSING
 from events.models import DatabaseChange
 from events.patches import diff, encode
 from events.tracking import Membership, State, Tracked
-
-logger = logging.getLogger("events")
 
 TURN: Final = 0x76696265
 """The key of the advisory lock."""
@@ -36,6 +35,7 @@ _INSERT: Final = "INSERT INTO {} ({}) VALUES ({})".format(
     ", ".join(f'"{name}"' for name in _COLUMNS),
     ", ".join(["%s"] * len(_COLUMNS)),
 )
+_BEFORE_ANY_WRITE: Final = (FieldError, FieldDoesNotExist, ProtectedError, RestrictedError)
 Row = tuple[str | int | None, ...]
 
 _open: Final = threading.local()
@@ -58,10 +58,11 @@ def _committed() -> None:
 
 
 class Recorder:
-    """Collects the rows of one tracked write; `recording` inserts them in one statement."""
+    """Collects the rows of one tracked write; leaving `recording` inserts them in one statement."""
 
-    def __init__(self, using: str) -> None:
-        self.using = using
+    def __init__(self, connection: BaseDatabaseWrapper) -> None:
+        self.connection = connection
+        self.using = connection.alias
         self.doomed: set[tuple[type, Any]] = set()
         """What the delete that is going on will take away."""
         self._rows: list[Row] = []
@@ -93,9 +94,10 @@ class Recorder:
         """Writes the operations of one record; True if it moved to another scope."""
         changes = diff(old.document, new.document)
         moves = old.scope != new.scope
-        for number, (change, was) in enumerate(changes, 1):
-            # The move comes last: who sees only the new scope gets the whole record, with all of this in it.
-            last = moves and number == len(changes)
+        # Who sees only one of the scopes gets the whole record, or a remove, with the first row and nothing
+        # with the others, for these carry what belongs to the other scope.
+        full = self._whole(tracked, pk, new) if moves else MISSING
+        for change, was in changes:
             self._row(
                 tracked.name,
                 pk,
@@ -103,10 +105,11 @@ class Recorder:
                 change.path,
                 change.value,
                 was,
-                full=self._whole(tracked, pk, new) if last else MISSING,
-                scope=new.scope if last else old.scope,
+                full=full,
+                scope=new.scope,
                 scope_before=old.scope,
             )
+            full = MISSING
         if moves and not changes:
             self._moved(tracked, pk, old.scope, new)
         return moves
@@ -125,10 +128,11 @@ class Recorder:
                     self._moved(child, pk, scope_before, state)
 
     def _whole(self, tracked: Tracked, pk: Any, state: State) -> dict[str, Any]:
-        if tracked.membership is None:
+        """The record for those who see it now and did not before; scopes themselves never move."""
+        if len(state.document) == len(tracked.columns):
             return state.document
-        members = tracked.membership.read([pk], self.using)[pk]
-        return {**state.document, str(tracked.members): members}
+        whole = tracked.one_row(self.connection).read(pk)
+        return whole.document if whole else state.document
 
     def members_changed(
         self, membership: Membership, before: Mapping[Any, list[Any]], after: Mapping[Any, list[Any]]
@@ -163,20 +167,27 @@ class Recorder:
         scope: str | None = None,
         scope_before: str | None = None,
     ) -> None:
-        texts = [None if one is MISSING else encode(one).decode() for one in (value, old, full)]
-        size = sum(len(text) for text in texts if text is not None)
-        self._rows.append((table, str(pk), operation, path, *texts, scope, scope_before, size))
+        value, old, full = _text(value), _text(old), _text(full)
+        size = len(value or "") + len(old or "") + len(full or "")
+        self._rows.append((table, str(pk), operation, path, value, old, full, scope, scope_before, size))
 
     def insert(self) -> None:
-        rows, self._rows = self._rows, []
-        if not rows:
+        if not self._rows:
             return
-        connection = connections[self.using]
+        rows, self._rows = self._rows, []
+        connection = self.connection
         at = connection.ops.adapt_datetimefield_value(timezone.now())
         tail = (*current_actor(), at)
-        with transaction.mark_for_rollback_on_error(self.using), connection.cursor() as cursor:
-            cursor.executemany(_INSERT, [row + tail for row in rows])
+        with connection.cursor() as cursor:
+            if len(rows) == 1:
+                cursor.execute(_INSERT, rows[0] + tail)
+            else:
+                cursor.executemany(_INSERT, [row + tail for row in rows])
         _call_once_after_commit(connection)
+
+
+def _text(value: Any) -> str | None:
+    return None if value is MISSING else encode(value).decode()
 
 
 def _call_once_after_commit(connection: BaseDatabaseWrapper) -> None:
@@ -193,15 +204,37 @@ def take_turn(connection: BaseDatabaseWrapper) -> None:
             cursor.execute("SELECT pg_advisory_xact_lock(%s)", [TURN])
 
 
-@contextmanager
-def recording(using: str) -> Iterator[Recorder]:
+class recording:
     """A transaction, if none is open, in which the block's writes and the rows about them go in together."""
-    connection = connections[using]
-    with nullcontext() if connection.in_atomic_block else transaction.atomic(using):
-        take_turn(connection)
-        recorder = Recorder(using)
-        yield recorder
-        recorder.insert()
+
+    __slots__ = ("_recorder", "_transaction")
+
+    def __init__(self, using: str) -> None:
+        connection = connections[using]
+        self._recorder = Recorder(connection)
+        self._transaction = None if connection.in_atomic_block else transaction.atomic(using)
+
+    def __enter__(self) -> Recorder:
+        if self._transaction is not None:
+            self._transaction.__enter__()
+        take_turn(self._recorder.connection)
+        return self._recorder
+
+    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+        if error is None:
+            try:
+                self._recorder.insert()
+            except BaseException as failed:
+                self._leave(type(failed), failed, failed.__traceback__)
+                raise
+        self._leave(kind, error, trace)
+
+    def _leave(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+        if self._transaction is not None:
+            self._transaction.__exit__(kind, error, trace)
+        elif error is not None and not isinstance(error, _BEFORE_ANY_WRITE):
+            # Whoever catches this must not be able to commit a change without its rows.
+            self._recorder.connection.needs_rollback = True
 
 
 @contextmanager

@@ -6,7 +6,8 @@ from functools import cached_property
 from typing import Any, Final, NamedTuple
 from uuid import UUID
 
-from django.db import connections, models
+from django.db import models
+from django.db.backends.base.base import BaseDatabaseWrapper
 
 from events.values import is_expression, json_value, public
 
@@ -14,11 +15,14 @@ _ROWS_A_QUERY: Final = 10_000
 """Keeps `IN (…)` under the number of parameters that SQLite and PostgreSQL allow."""
 
 
+_STORED_AS_THEY_ARE: Final = frozenset({str, float, type(None)})
+
+
 class State(NamedTuple):
     """One record as the database holds it."""
 
     document: dict[str, Any]
-    """Its public columns, as JSON values."""
+    """Its public columns, as JSON values; those that a write was about, where that is all that is needed."""
     scope: str | None
     """The id of the scope in which it lies; None: seen by nobody but those who see everything."""
 
@@ -48,6 +52,10 @@ class Tracked:
     def keys(self) -> frozenset[str]:
         """The names under which a write may touch what is public."""
         return frozenset({"pk", *self.columns, *(field.name for field in self.columns.values())})
+
+    @cached_property
+    def through_column(self) -> str | None:
+        return None if self.through is None else f"{self.through}_id"
 
     @cached_property
     def scope_lookup(self) -> str:
@@ -88,13 +96,13 @@ class Tracked:
 
     # --- from the database
 
-    def read_one(self, pk: Any, using: str) -> State | None:
-        """One record, by a statement that is compiled once a connection: this is done at every save."""
-        readers = connections[using].__dict__.setdefault("_events_readers", {})
-        reader: _OneRowReader | None = readers.get(self.model)
-        if reader is None:
-            reader = readers[self.model] = _OneRowReader(self, using)
-        return reader.read(pk)
+    def one_row(self, connection: BaseDatabaseWrapper, names: tuple[str, ...] | None = None) -> "OneRow":
+        """How to read one record, or these columns of it; compiled once a connection."""
+        readers = connection.__dict__.setdefault("_events_readers", {})
+        found: OneRow | None = readers.get((self.model, names))
+        if found is None:
+            found = readers[self.model, names] = OneRow(self, names or tuple(self.columns), connection)
+        return found
 
     def read(self, rows: "models.QuerySet[Any]") -> dict[Any, State]:
         """The records that a query set selects, by primary key, in the order of their keys."""
@@ -117,6 +125,10 @@ class Tracked:
         return State(document, None if scope is None else str(scope))
 
     # --- from instances
+
+    def written(self, values: Iterable[tuple[Any, Any, Any]]) -> dict[str, Any]:
+        """What a save writes into the public columns, of its triples of field, model and value."""
+        return {field.attname: value for field, _, value in values if field.attname in self.columns}
 
     def document(self, instance: models.Model) -> dict[str, Any]:
         """The columns of an instance, as the database would give them back."""
@@ -151,26 +163,62 @@ class Membership(NamedTuple):
 registry: dict[type[models.Model], Tracked] = {}
 
 
-class _OneRowReader:
-    """`SELECT … WHERE pk = …` with its converters, kept with the connection it was compiled for."""
+class OneRow:
+    """`SELECT … WHERE pk = …`: done at every save, for an instance may be older than its row.
 
-    def __init__(self, tracked: Tracked, using: str) -> None:
-        self._tracked = tracked
-        self._connection = connections[using]
+    Kept with the connection for which it was compiled. What stayed as it was is recognised by its raw value;
+    only the rest is converted.
+    """
+
+    def __init__(self, tracked: Tracked, names: tuple[str, ...], connection: BaseDatabaseWrapper) -> None:
+        self._fields = [tracked.columns[name] for name in names]
+        self._scope_name = tracked.scope
+        self._connection = connection
         self._pk = tracked.model._meta.pk
-        rows = tracked.model._base_manager.using(using).order_by().filter(pk=UUID(int=0))
-        query = rows.values_list(tracked.scope_lookup, *tracked.columns).query
-        self._compiler: Any = query.get_compiler(using)
-        self._sql, parameters = self._compiler.as_sql()
+        rows = tracked.model._base_manager.using(connection.alias).order_by().filter(pk=UUID(int=0))
+        query = rows.values_list(*names, tracked.scope_lookup).query
+        compiler: Any = query.get_compiler(connection.alias)
+        self._sql, parameters = compiler.as_sql()
         assert len(parameters) == 1, "only the primary key varies"
-        self._converters = self._compiler.get_converters([column[0] for column in self._compiler.select])
+        self._converters = compiler.get_converters([column[0] for column in compiler.select])
+
+    def raw(self, pk: Any) -> tuple[Any, ...] | None:
+        """The row as the driver gives it; its scope comes last."""
+        cursor = self._connection.cursor()
+        cursor.execute(self._sql, (self._pk.get_db_prep_value(pk, self._connection),))
+        row: tuple[Any, ...] | None = cursor.fetchone()
+        cursor.close()
+        return row
+
+    def state(self, row: tuple[Any, ...]) -> State:
+        document = {field.attname: self._json(index, row) for index, field in enumerate(self._fields)}
+        return State(document, self._scope(row))
 
     def read(self, pk: Any) -> State | None:
-        prepared = self._pk.get_db_prep_value(pk, self._connection)
-        with self._connection.cursor() as cursor:
-            cursor.execute(self._sql, (prepared,))
-            row = cursor.fetchone()
-        if row is None:
-            return None
-        scope, *values = next(iter(self._compiler.apply_converters([row], self._converters)))
-        return self._tracked.state(scope, values)
+        row = self.raw(pk)
+        return None if row is None else self.state(row)
+
+    def compare(self, row: tuple[Any, ...], values: Iterable[Any]) -> tuple[State, State]:
+        """What of this row becomes something else when `values` are written, before and after."""
+        before: dict[str, Any] = {}
+        after: dict[str, Any] = {}
+        for index, (field, value) in enumerate(zip(self._fields, values, strict=True)):
+            was = row[index]
+            if type(value) in _STORED_AS_THEY_ARE and value == was:
+                continue
+            if field.get_db_prep_save(value, self._connection) != was:
+                before[field.attname] = self._json(index, row)
+                after[field.attname] = public(field, value)
+        scope = self._scope(row)
+        return State(before, scope), State(after, after.get(str(self._scope_name), scope))
+
+    def _scope(self, row: tuple[Any, ...]) -> str | None:
+        scope = self._json(len(self._fields), row)
+        return None if scope is None else str(scope)
+
+    def _json(self, index: int, row: tuple[Any, ...]) -> Any:
+        value = row[index]
+        converters, column = self._converters.get(index, ((), None))
+        for convert in converters:
+            value = convert(value, column, self._connection)
+        return json_value(value)
