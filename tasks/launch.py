@@ -2,8 +2,10 @@
 
 import logging
 import os
+import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import Final
 
@@ -15,6 +17,7 @@ from events.actors import actor
 from tasks import endings, executors, git, identity, runfiles, worktrees
 from tasks.errors import Refused
 from tasks.models import ExecutionProcess, RunReason, TaskAttempt, TaskStatus
+from tasks.supervision import processes
 from tasks.supervision.folder import RunFolder
 
 logger = logging.getLogger("tasks.runner")
@@ -146,6 +149,29 @@ def claim(process: ExecutionProcess) -> bool:
                 status=ExecutionProcess.Status.RUNNING, started_at=timezone.now(), updated_at=timezone.now()
             )
         )
+
+
+def write_stop(folder: RunFolder, words: str) -> None:
+    """Asks the supervisor to stop; the words of whoever asks first go into the log."""
+    try:
+        folder.make()
+        new = folder.file(f"stop.{os.getpid()}.{threading.get_ident()}")
+        folder.write(new, words)
+        try:
+            os.link(new, folder.stop)
+        except FileExistsError:
+            return
+        finally:
+            os.unlink(new)
+    except OSError as error:  # a full disk: the runner tries again
+        logger.error("The stop of %s could not be written: %s", folder.path, error)
+
+
+def signal_stop(folder: RunFolder) -> None:
+    """Makes the supervisor look at once. It also looks by itself, so a lost signal costs a second at most."""
+    state = folder.read(folder.state)
+    if state:
+        processes.send((int(state["pid"]), int(state["start_time"])), signal.SIGUSR1)
 
 
 def is_open(attempt: TaskAttempt) -> bool:

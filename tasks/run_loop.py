@@ -270,21 +270,26 @@ class Runner:
 
     def _start_next(self, rows: list[ExecutionProcess]) -> bool:
         """Starts waiting runs in their order, one at a time in an attempt and so many in all."""
-        busy = {row.task_attempt_id for row in rows if row.status == Status.RUNNING and not _is_beside(row)}
-        free = settings.VIBE_MAX_RUNS - len(
-            [1 for row in rows if row.status == Status.RUNNING and not _is_beside(row)]
-        )
+        running = [row for row in rows if row.status == Status.RUNNING and not _is_beside(row)]
+        busy = {row.task_attempt_id for row in running}
+        starting = {row.task_attempt_id for row in rows if row.pk in self._launches}
+        free = settings.VIBE_MAX_RUNS - len(running)
         started = False
         for row in sorted((row for row in rows if row.status == Status.QUEUED), key=_order):
-            if row.stop_requested_at or not launch.is_open(row.task_attempt):
+            attempt = row.task_attempt
+            if row.stop_requested_at or not launch.is_open(attempt):
                 continue
+            if attempt.worktree is None and attempt.pk in starting:
+                continue  # its worktree is being made
             if not _is_beside(row):
-                if row.task_attempt_id in busy or free <= 0:
+                if attempt.pk in busy or free <= 0:
                     continue
-                busy.add(row.task_attempt_id)
+                busy.add(attempt.pk)
                 free -= 1
+            starting.add(attempt.pk)
             if self._pool is not None and launch.claim(row):
-                self._launches[row.pk] = self._pool.submit(_launch, row.pk, self.wake)
+                future = self._launches[row.pk] = self._pool.submit(_launch, row.pk)
+                future.add_done_callback(lambda _: self.wake())
                 started = True
         return started
 
@@ -298,14 +303,13 @@ def _is_beside(row: ExecutionProcess) -> bool:
     return row.run_reason == RunReason.DEVSERVER
 
 
-def _launch(key: UUID, wake: Any) -> bool:
+def _launch(key: UUID) -> bool:
     """In a thread of the pool: making a worktree of a large repository takes its time."""
     try:
         process = _load(key)
         return process is not None and launch.launch(process)
     finally:
         connection.close()
-        wake()
 
 
 def _load(key: UUID) -> ExecutionProcess | None:
@@ -317,14 +321,8 @@ def _load(key: UUID) -> ExecutionProcess | None:
 
 
 def _ask_to_stop(folder: RunFolder, words: str) -> None:
-    try:
-        folder.write(folder.stop, words)
-    except OSError as error:
-        logger.error("The stop of %s could not be written: %s", folder.path, error)
-        return
-    state = folder.read(folder.state)
-    if state:
-        processes.send((int(state["pid"]), int(state["start_time"])), signal.SIGUSR1)
+    launch.write_stop(folder, words)
+    launch.signal_stop(folder)
 
 
 def _pidfd(folder: RunFolder) -> int:

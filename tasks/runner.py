@@ -6,10 +6,8 @@ return at once. `Runner` is the one worker, a thread of the server: queue -> cla
 the next one finds what runs and goes on (docs/runs.md).
 """
 
-import contextlib
 import fcntl
 import os
-import signal
 from pathlib import Path
 
 from django.conf import settings
@@ -17,11 +15,10 @@ from django.contrib.auth.models import User
 from django.db import transaction
 from django.utils import timezone
 
-from tasks import endings, executors, git, runfiles, worktrees
+from tasks import endings, executors, git, launch, runfiles, worktrees
 from tasks.errors import Refused
 from tasks.models import ExecutionProcess, RunReason, Task, TaskAttempt, TaskStatus
 from tasks.run_loop import Runner
-from tasks.supervision import processes
 
 Status = ExecutionProcess.Status
 _ACTIVE = (Status.QUEUED, Status.RUNNING)
@@ -123,36 +120,29 @@ def withdraw(process: ExecutionProcess) -> None:
 def stop(process: ExecutionProcess, user: User | None) -> None:
     """Asks a run to stop. Idempotent; works on waiting, starting and running ones, from any process."""
     who = f"by {user.get_username()}" if user else "by the board"
-    with transaction.atomic():
-        asked = ExecutionProcess.objects.filter(
-            pk=process.pk, status__in=_ACTIVE, stop_requested_at=None
-        ).update(stop_requested_at=timezone.now())
-    current = ExecutionProcess.objects.select_related("task_attempt").filter(pk=process.pk).first()
+    current = _fresh(process)
     if current is None or current.ended:
         return
-    if current.status == Status.QUEUED:
+    launch.write_stop(runfiles.folder_of(process.pk), f"Stopped {who}.")
+    ExecutionProcess.objects.filter(pk=process.pk, status__in=_ACTIVE, stop_requested_at=None).update(
+        stop_requested_at=timezone.now()
+    )
+    current = _fresh(process)
+    if current is not None and current.status == Status.QUEUED:
         endings.fail(current, f"Stopped {who} before it started.", reason="stopped", kind="system")
     else:
-        signal_stop(current, f"Stopped {who}." if asked else "")
+        launch.signal_stop(runfiles.folder_of(process.pk))
     wake()
+
+
+def _fresh(process: ExecutionProcess) -> ExecutionProcess | None:
+    return ExecutionProcess.objects.select_related("task_attempt").filter(pk=process.pk).first()
 
 
 def stop_all(attempt: TaskAttempt, user: User | None) -> None:
     """Stops whatever of an attempt waits or runs."""
     for process in attempt.processes.filter(status__in=_ACTIVE).order_by("-created_at"):
         stop(process, user)
-
-
-def signal_stop(process: ExecutionProcess, words: str) -> None:
-    """Tells the supervisor. It also looks for the file by itself, so a lost signal costs a second at most."""
-    folder = runfiles.folder_of(process.pk)
-    with contextlib.suppress(OSError):  # a full disk: the signal alone is not enough, the runner tries again
-        folder.make()
-        if words or not os.path.exists(folder.stop):
-            folder.write(folder.stop, words or "Stopped.")
-    state = folder.read(folder.state)
-    if state:
-        processes.send((int(state["pid"]), int(state["start_time"])), signal.SIGUSR1)
 
 
 def is_running() -> bool:

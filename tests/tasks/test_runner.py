@@ -12,7 +12,7 @@ import pytest
 from django.contrib.auth.models import User
 from django.db import connection
 
-from tasks import runfiles, runner
+from tasks import launch, runfiles, runner
 from tasks.errors import Refused
 from tasks.models import ExecutionProcess, Executor, Project, Task, TaskAttempt
 from tasks.run_loop import Runner
@@ -33,13 +33,12 @@ def data_folder(settings: Any, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def worker(data_folder: Path) -> Iterator[Runner]:
-    """A runner of this test's own; the one of the module is not started in tests."""
-    made = Runner()
-    made.start()
-    yield made
-    made.stop()
+    runner.start()
+    yield runner.runner
+    runner.stop_runner()
     for process in ExecutionProcess.objects.filter(status=Status.RUNNING):
-        runner.signal_stop(process, "The test is over.")
+        launch.write_stop(runfiles.folder_of(process.pk), "The test is over.")
+        launch.signal_stop(runfiles.folder_of(process.pk))
         wait_for(lambda p=process: os.path.exists(runfiles.folder_of(p.pk).exit), "the end of a left run")
 
 
@@ -75,6 +74,15 @@ def ended(process: ExecutionProcess) -> ExecutionProcess:
 
     wait_for(look, f"the end of {process}")
     return process
+
+
+def worktree_of(attempt: TaskAttempt) -> Path:
+    def look() -> bool:
+        attempt.refresh_from_db()
+        return bool(attempt.worktree)
+
+    wait_for(look, "the worktree")
+    return Path(attempt.worktree or "")
 
 
 def records(process: ExecutionProcess) -> list[dict[str, Any]]:
@@ -228,7 +236,9 @@ def test_a_run_ends_at_its_time_limit(worker: Runner, task: Task, settings: Any)
 # -- bad input ---------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("name", "words"), [("no-such", "There is no executor called 'no-such'"), ("off", "off")])
+@pytest.mark.parametrize(
+    ("name", "words"), [("no-such", "There is no executor called 'no-such'"), ("off", "off")]
+)
 def test_an_executor_that_cannot_be_started_is_refused(task: Task, name: str, words: str) -> None:
     Executor.objects.create(name="off", argv=["/bin/true"], enabled=False)
     with pytest.raises(Refused, match=words):
@@ -236,7 +246,9 @@ def test_an_executor_that_cannot_be_started_is_refused(task: Task, name: str, wo
     assert not TaskAttempt.objects.exists()
 
 
-def test_a_shipped_agent_that_is_not_installed_is_refused(task: Task, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_shipped_agent_that_is_not_installed_is_refused(
+    task: Task, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("PATH", "/usr/bin:/bin")
     with pytest.raises(Refused, match="'opencode' is not installed: opencode is not on the PATH"):
         start(task, "x", "opencode")
@@ -307,8 +319,7 @@ def test_one_follow_up_waits_and_can_be_edited_and_taken_back(worker: Runner, ta
     assert not ExecutionProcess.objects.filter(pk=waiting.pk).exists()
     waiting = runner.follow_up(attempt, "echo wrong", None)
     runner.edit_queued(waiting, "echo right")
-    attempt.refresh_from_db()
-    Path(attempt.worktree or "", "go").touch()
+    worktree_of(attempt).joinpath("go").touch()
     assert contents(ended(waiting)) == ["right"]
     with pytest.raises(Refused, match="does not wait any more"):
         runner.edit_queued(waiting, "echo late")
@@ -357,7 +368,7 @@ def test_a_new_runner_follows_what_the_old_one_left_running(worker: Runner, task
     process.refresh_from_db()
     assert process.status == Status.RUNNING
     worker.start()
-    Path(process.task_attempt.__class__.objects.get(pk=process.task_attempt_id).worktree or "", "go").touch()
+    worktree_of(process.task_attempt).joinpath("go").touch()
     assert (ended(process).status, process.exit_code) == (Status.FAILED, 4)
 
 
@@ -381,9 +392,7 @@ def test_a_run_claimed_but_never_started_waits_again(task: Task) -> None:
 
 
 def test_a_run_whose_supervisor_was_killed_is_interrupted(worker: Runner, task: Task) -> None:
-    process = agent(
-        start(task, "(trap '' INT TERM HUP; setsid sleep 600) & echo $!; echo ready; sleep 600")
-    )
+    process = agent(start(task, "(trap '' INT TERM HUP; setsid sleep 600) & echo $!; echo ready; sleep 600"))
     wait_for_line(process, "ready")
     state = runfiles.folder_of(process.pk).read(runfiles.folder_of(process.pk).state) or {}
     os.kill(state["pid"], signal.SIGKILL)
