@@ -32,9 +32,12 @@ def test_it_sees_a_proxy_that_holds_streams_back(
     server: LiveServer, open_context: Any, tmp_path: Path
 ) -> None:
     with Nginx(tmp_path, server.port, changed(*BUFFERING)) as nginx:
-        page = open_context(base_url=nginx.url, ignore_https_errors=True).new_page()
+        # The same name as the server's, for the cookies.
+        url = nginx.url.replace("localhost", "127.0.0.1")
+        page = open_context(base_url=url, ignore_https_errors=True).new_page()
         page.goto("/doctor/")
-        expect(page.locator("#line-findings")).to_contain_text(
-            "Something buffers the stream", timeout=PATIENCE
-        )
-        expect(page.locator("#line-findings")).to_contain_text("proxy_buffering off")
+        line = page.locator("#line-findings")
+        expect(line).to_contain_text("Something buffers the stream", timeout=PATIENCE)
+        expect(line).to_contain_text("proxy_buffering off")
+        expect(line).to_contain_text("to begin with http://")
+        expect(line).to_contain_text("set PUBLIC_URL")

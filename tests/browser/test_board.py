@@ -1,0 +1,282 @@
+"""The board in Chromium: what one window does, another sees; by mouse, by keyboard and by finger."""
+
+from typing import Any
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from tests.browser.conftest import PATIENCE, Api, card, open_board, titles
+from tests.needs import needs_chromium
+
+pytestmark = [needs_chromium, pytest.mark.xdist_group("browser-board")]
+expect.set_options(timeout=PATIENCE)
+
+
+def test_a_new_task_appears_in_every_window(api: Api, open_context: Any) -> None:
+    project = api.project()
+    first = open_board(open_context().new_page(), project)
+    second = open_board(open_context().new_page(), project)
+    first.keyboard.press("c")
+    first.fill("#create-name", "Peel the apples")
+    first.fill("#create-labels", "kitchen, fruit")
+    first.keyboard.press("Control+Enter")
+    expect(card(second, "Peel the apples")).to_contain_text("kitchen")
+    expect(card(first, "Peel the apples").get_by_role("link")).to_be_focused()
+
+
+def test_a_drag_moves_the_card_for_everybody_and_for_good(api: Api, open_context: Any) -> None:
+    project = api.project("One", "Two", "Three")
+    first = open_board(open_context().new_page(), project)
+    second = open_board(open_context().new_page(), project)
+    drag(first, "Three", target=card(first, "One"), below=False)
+    expect_titles(first, "todo", ["Three", "One", "Two"])
+    expect_titles(second, "todo", ["Three", "One", "Two"])
+    drag(first, "One", target=first.locator("#column-done"))
+    expect_titles(second, "done", ["One"])
+    second.reload()
+    assert titles(second, "todo") == ["Three", "Two"]
+
+
+def test_escape_puts_a_carried_card_back(api: Api, page: Page) -> None:
+    project = api.project("One", "Two")
+    open_board(page, project)
+    lift(page, "Two", page.locator("#column-done"))
+    page.keyboard.press("Escape")
+    page.mouse.up()
+    expect_titles(page, "todo", ["One", "Two"])
+    assert page.url.endswith(f"/projects/{project}/")
+    assert api.tasks(project)["Two"]["status"] == "todo"
+
+
+def test_a_carried_card_stays_in_hand_while_others_change_the_board(api: Api, page: Page) -> None:
+    project = api.project("One", "Two")
+    open_board(page, project)
+    lift(page, "Two", page.locator("#column-done"))
+    api.task(project, "Three")
+    expect(card(page, "Three")).to_be_visible()
+    page.mouse.up()
+    expect_titles(page, "done", ["Two"])
+    expect_titles(page, "todo", ["One", "Three"])
+
+
+def test_the_keyboard_moves_cards_and_says_so(api: Api, page: Page) -> None:
+    project = api.project("One", "Two", "Three")
+    open_board(page, project)
+    page.keyboard.press("j")
+    page.keyboard.press("j")
+    expect(card(page, "Two").get_by_role("link")).to_be_focused()
+    page.keyboard.press("Shift+ArrowUp")
+    expect_titles(page, "todo", ["Two", "One", "Three"])
+    expect(page.locator("#announcer")).to_have_text("Two: place 1 of 3 in To do.")
+    page.keyboard.press("Shift+ArrowRight")
+    expect_titles(page, "inprogress", ["Two"])
+    expect(page.locator("#announcer")).to_have_text("Two: moved to In progress, place 1 of 1.")
+    expect(card(page, "Two").get_by_role("link")).to_be_focused()
+    page.keyboard.press("4")
+    expect_titles(page, "done", ["Two"])
+    page.wait_for_function("vibe.board.live.document.tasks && !document.querySelector('.is-pending')")
+    assert api.tasks(project)["Two"]["status"] == "done"
+
+
+def test_two_people_order_one_column_without_clobbering(api: Api, open_context: Any) -> None:
+    project = api.project("One", "Two", "Three", "Four")
+    first = open_board(open_context().new_page(), project)
+    second = open_board(open_context().new_page(), project)
+    card(first, "Four").get_by_role("link").focus()
+    card(second, "One").get_by_role("link").focus()
+    first.keyboard.press("Shift+ArrowUp")
+    second.keyboard.press("Shift+ArrowDown")
+    for page in (first, second):
+        expect_titles(page, "todo", ["Two", "One", "Four", "Three"])
+
+
+def test_changes_leave_focus_typing_and_scroll_alone(api: Api, page: Page) -> None:
+    project = api.project(*(f"Task {number}" for number in range(30)))
+    page.set_viewport_size({"width": 1280, "height": 600})
+    open_board(page, project)
+    scroll = "document.querySelector('.cards[data-status=todo]').scrollTop"
+    page.evaluate(f"{scroll} = 300")
+    page.keyboard.press("c")
+    page.fill("#create-name", "Half a sen")
+    element = page.evaluate_handle("document.querySelectorAll('.card')[10]")
+    task = api.tasks(project)["Task 3"]["id"]
+    api("PATCH", f"/api/tasks/{task}", {"title": "Task 3, renamed"})
+    api("PATCH", f"/api/tasks/{task}", {"status": "done"})
+    expect(card(page, "Task 3, renamed")).to_be_visible()
+    expect_titles(page, "done", ["Task 3, renamed"])
+    expect(page.locator("#create-name")).to_be_focused()
+    expect(page.locator("#create-name")).to_have_value("Half a sen")
+    assert abs(page.evaluate(scroll) - 300) < 80
+    assert page.evaluate("element => element.isConnected", element), "an unchanged card was drawn anew"
+
+
+def test_somebody_elses_edit_is_shown_not_lost(api: Api, page: Page) -> None:
+    project = api.project("Sweep the floor")
+    task = api.tasks(project)["Sweep the floor"]["id"]
+    open_board(page, project)
+    card(page, "Sweep the floor").get_by_role("link").focus()
+    page.keyboard.press("e")
+    page.fill("#edit-name", "Sweep the whole floor")
+    api("PATCH", f"/api/tasks/{task}", {"title": "Mop the floor", "description": "With water"})
+    conflict = page.locator(".conflict[data-of=title]")
+    expect(conflict).to_contain_text("Mop the floor")
+    expect(page.locator("#edit-description")).to_have_value("With water")
+    page.locator("#edit-dialog [type=submit]").click()
+    expect(page.locator("#edit-dialog .field-error")).to_contain_text("Choose first")
+    conflict.get_by_role("button", name="Keep mine").click()
+    page.locator("#edit-dialog [type=submit]").click()
+    expect(card(page, "Sweep the whole floor")).to_be_visible()
+    assert api("GET", f"/api/tasks/{task}")["description"] == "With water"
+
+
+def test_an_edit_that_the_page_has_not_heard_of_is_a_conflict_too(api: Api, page: Page) -> None:
+    project = api.project("Sweep the floor")
+    task = api.tasks(project)["Sweep the floor"]["id"]
+    open_board(page, project)
+    card(page, "Sweep the floor").get_by_role("link").focus()
+    page.evaluate("vibe.live.manager.close()")
+    api("PATCH", f"/api/tasks/{task}", {"title": "Mop the floor"})
+    page.keyboard.press("e")
+    page.fill("#edit-name", "Sweep the whole floor")
+    page.locator("#edit-dialog [type=submit]").click()
+    expect(page.locator(".conflict[data-of=title]")).to_contain_text("Mop the floor")
+    assert api("GET", f"/api/tasks/{task}")["title"] == "Mop the floor"
+
+
+def test_search_and_filter_narrow_the_board_and_stay_in_the_address(api: Api, page: Page) -> None:
+    project = api.project("Apple pie", "Pear tart")
+    api.task(project, "Apple wine", labels=["drink"], description="from cider")
+    open_board(page, project)
+    page.keyboard.press("/")
+    page.keyboard.type("apple")
+    expect_titles(page, "todo", ["Apple pie", "Apple wine"])
+    page.locator("#filter-menu summary").click()
+    page.locator("#filter-list").get_by_role("button", name="drink").click()
+    expect_titles(page, "todo", ["Apple wine"])
+    expect(page.locator(".filter-matches")).to_have_text("1 of 3")
+    page.reload()
+    expect_titles(page, "todo", ["Apple wine"])
+    page.get_by_role("button", name="Remove the filter Label drink").click()
+    page.locator("#search").focus()
+    page.keyboard.press("Escape")
+    expect_titles(page, "todo", ["Apple pie", "Pear tart", "Apple wine"])
+
+
+def test_many_are_moved_labelled_and_deleted_at_once(api: Api, page: Page) -> None:
+    project = api.project("One", "Two", "Three")
+    open_board(page, project)
+    card(page, "One").click(modifiers=["Control"], position={"x": 150, "y": 14})
+    card(page, "Two").click(modifiers=["Shift"], position={"x": 150, "y": 14})
+    bulk = page.locator("#bulk")
+    expect(bulk).to_contain_text("2 selected")
+    bulk.get_by_text("Label").click()
+    bulk.get_by_label("Label to add").fill("soon")
+    page.keyboard.press("Enter")
+    expect(page.locator(".card .label-chip")).to_have_count(2)
+    bulk.get_by_text("Move").click()
+    bulk.get_by_role("button", name="In review").click()
+    expect_titles(page, "inreview", ["One", "Two"])
+    page.locator("#column-inreview .card-title").first.focus()
+    page.keyboard.press("Delete")
+    page.locator("dialog[open]").get_by_role("button", name="Delete").click()
+    expect_titles(page, "inreview", [])
+    assert set(api.tasks(project)) == {"Three"}
+
+
+def test_an_agent_is_started_from_the_board_and_followed_on_the_card(api: Api, open_context: Any) -> None:
+    project = api.project("Make a file")
+    first = open_board(open_context().new_page(), project)
+    second = open_board(open_context().new_page(), project)
+    card(first, "Make a file").get_by_role("link").focus()
+    first.keyboard.press("s")
+    first.select_option("#start-executor", "script")
+    first.fill("#start-prompt", "echo working hard; sleep 4; seq 5 > numbers; echo done")
+    first.locator("#start-dialog [type=submit]").click()
+    expect(second.locator("#column-inprogress .run-state")).to_have_text("Running")
+    expect(second.locator("#column-inprogress .card-line")).to_have_text("working hard")
+    review = second.locator("#column-inreview .card")
+    expect(review.locator(".run-state")).to_have_text("Needs review")
+    expect(review.locator(".plus")).to_have_text("+5")
+
+
+def test_the_demo_agent_starts_with_the_task(api: Api, page: Page) -> None:
+    project = api.project()
+    open_board(page, project)
+    page.keyboard.press("c")
+    page.fill("#create-name", "Show me")
+    page.select_option("#create-executor", "demo")
+    page.get_by_role("button", name="Create and start").click()
+    running = page.locator("#column-inprogress .card")
+    expect(running.locator(".run-state")).to_have_text("Running")
+    expect(running.locator(".card-agent")).to_have_text("demo")
+    expect(running.locator(".card-line")).not_to_be_empty()
+    stop = api("GET", "/api/processes")[0]["id"]
+    api("POST", f"/api/processes/{stop}/stop")
+    expect(page.locator("#column-inreview .run-state")).to_have_text("Stopped")
+
+
+def test_the_menu_does_what_the_keys_do(api: Api, page: Page) -> None:
+    project = api.project("One", "Two")
+    open_board(page, project)
+    page.get_by_role("button", name="Actions for One").click()
+    page.get_by_role("menuitem", name="Done").click()
+    expect_titles(page, "done", ["One"])
+    page.keyboard.press("?")
+    expect(page.locator("#shortcuts-help")).to_contain_text("New task")
+
+
+def test_a_finger_carries_a_card_after_a_long_press(api: Api, open_context: Any) -> None:
+    project = api.project("One", "Two", "Three")
+    phone = {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobile": True}
+    page = open_board(open_context(**phone).new_page(), project)
+    start, end = middle(card(page, "Three")), middle(card(page, "One"))
+    touch = page.context.new_cdp_session(page)
+
+    def send(kind: str, x: float = 0, y: float = 0) -> None:
+        points = [] if kind == "touchEnd" else [{"x": x, "y": y}]
+        touch.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
+
+    send("touchStart", *start)
+    page.locator(".is-dragging").wait_for()
+    for part in range(1, 6):
+        send("touchMove", start[0], start[1] + (end[1] - 12 - start[1]) * part / 5)
+    send("touchEnd")
+    expect_titles(page, "todo", ["Three", "One", "Two"])
+
+
+def test_a_phone_shows_one_column_at_a_time_and_nothing_sticks_out(api: Api, open_context: Any) -> None:
+    project = api.project("A" * 120, "Words " * 40)
+    phone = {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobile": True}
+    page = open_board(open_context(**phone).new_page(), project)
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    page.get_by_role("tab", name="Done").click()
+    expect(page.get_by_role("tab", name="Done")).to_have_attribute("aria-selected", "true")
+    expect(page.locator("#column-done")).to_be_in_viewport(ratio=0.9)
+    page.get_by_role("button", name="New task", exact=True).click()
+    expect(page.locator("#create-dialog")).to_be_visible()
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+
+
+def lift(page: Page, title: str, target: Any) -> None:
+    start, end = middle(card(page, title)), middle(target)
+    page.mouse.move(*start)
+    page.mouse.down()
+    page.mouse.move(start[0] + 8, start[1] + 8)
+    page.mouse.move(*end, steps=4)
+    page.locator(".is-dragging").wait_for()
+
+
+def drag(page: Page, title: str, target: Any, below: bool = True) -> None:
+    lift(page, title, target)
+    x, y = middle(target)
+    page.mouse.move(x, y if below else y - 14)
+    page.mouse.up()
+
+
+def middle(locator: Any) -> tuple[float, float]:
+    box = locator.bounding_box()
+    return box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+
+
+def expect_titles(page: Page, status: str, wanted: list[str]) -> None:
+    expect(page.locator(f'.cards[data-status="{status}"] .card-title')).to_have_text(wanted)
