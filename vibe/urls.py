@@ -7,6 +7,7 @@ from django.urls import include, path
 
 from events import monitor
 from events.api import stream
+from tasks.api import api
 from tasks.views import doctor
 
 streams = [
@@ -21,6 +22,7 @@ urlpatterns = [
     path("admin/", admin.site.urls),
     path("api/events/", include(streams)),
     path("api/", include("tasks.log_views")),
+    path("api/", api.urls),
     path("streams/", monitor.page, name="streams-page"),
     path("metrics", monitor.metrics, name="metrics"),
     path("", include("tasks.urls")),

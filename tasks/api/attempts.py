@@ -2,10 +2,10 @@ from typing import Any
 from uuid import UUID
 
 from django.http import HttpRequest
-from ninja import Router
+from ninja import Router, Status
 
 from events.capture import serialize
-from tasks import diffs, finish, permissions, runner
+from tasks import diffs, permissions, runner
 from tasks.api.auth import user_of
 from tasks.api.schemas import (
     PROBLEMS,
@@ -36,9 +36,8 @@ def start_attempt(request: HttpRequest, body: AttemptIn) -> Any:
     task = permissions.get_task(user_of(request), body.task_id)
     permissions.require_start(user_of(request), body.executor)
     prompt = body.prompt if body.prompt is not None else f"{task.title}\n\n{task.description}".strip()
-    return 201, serialize(
-        runner.start_attempt(task, body.executor, prompt, body.target_branch, user_of(request))
-    )
+    attempt = runner.start_attempt(task, body.executor, prompt, body.target_branch, user_of(request))
+    return Status(201, serialize(attempt))
 
 
 @router.get("/{uuid:attempt_id}", response={200: AttemptOut, **PROBLEMS})
@@ -50,7 +49,7 @@ def read_attempt(request: HttpRequest, attempt_id: UUID) -> Any:
 def follow_up(request: HttpRequest, attempt_id: UUID, body: PromptIn) -> Any:
     """The next run in the same worktree; it waits while another one goes on there."""
     attempt = _startable(request, attempt_id)
-    return 201, serialize(runner.follow_up(attempt, body.prompt, user_of(request)))
+    return Status(201, serialize(runner.follow_up(attempt, body.prompt, user_of(request))))
 
 
 @router.post("/{uuid:attempt_id}/devserver", response={201: ProcessOut, **PROBLEMS})
@@ -58,25 +57,25 @@ def start_devserver(request: HttpRequest, attempt_id: UUID) -> Any:
     """Runs the project's dev script beside the agent; it stops with the attempt."""
     attempt = permissions.get_attempt(user_of(request), attempt_id)
     permissions.require(user_of(request), permissions.START_RUN, "start programs")
-    return 201, serialize(runner.start_devserver(attempt, user_of(request)))
+    return Status(201, serialize(runner.start_devserver(attempt, user_of(request))))
 
 
 @router.get("/{uuid:attempt_id}/status", response={200: AttemptStatus, **PROBLEMS})
 def read_status(request: HttpRequest, attempt_id: UUID) -> Any:
-    return finish.status(permissions.get_attempt(user_of(request), attempt_id))
+    return __import__("tasks.finish").finish.status(permissions.get_attempt(user_of(request), attempt_id))
 
 
 @router.post("/{uuid:attempt_id}/merge", response={200: AttemptOut, **PROBLEMS})
 def merge(request: HttpRequest, attempt_id: UUID, body: MergeIn | None = None) -> Any:
     attempt = _startable(request, attempt_id)
-    finish.merge(attempt, (body or MergeIn()).strategy, user_of(request))
+    __import__("tasks.finish").finish.merge(attempt, (body or MergeIn()).strategy, user_of(request))
     return _fresh(attempt)
 
 
 @router.post("/{uuid:attempt_id}/rebase", response={200: AttemptOut, **PROBLEMS})
 def rebase(request: HttpRequest, attempt_id: UUID) -> Any:
     attempt = _startable(request, attempt_id)
-    finish.rebase(attempt, user_of(request))
+    __import__("tasks.finish").finish.rebase(attempt, user_of(request))
     return _fresh(attempt)
 
 
@@ -84,7 +83,7 @@ def rebase(request: HttpRequest, attempt_id: UUID) -> Any:
 def discard(request: HttpRequest, attempt_id: UUID) -> Any:
     """Ends the attempt without merging. Uncommitted work is kept under the ref in `kept_ref` for 30 days."""
     attempt = _startable(request, attempt_id)
-    finish.discard(attempt, user_of(request))
+    __import__("tasks.finish").finish.discard(attempt, user_of(request))
     return _fresh(attempt)
 
 

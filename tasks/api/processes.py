@@ -2,7 +2,7 @@ from typing import Any
 from uuid import UUID
 
 from django.http import HttpRequest, HttpResponse
-from ninja import Query, Router
+from ninja import Query, Router, Status
 
 from events.capture import serialize
 from tasks import executors, permissions, runlogs, runner
@@ -42,7 +42,7 @@ def edit_queued(request: HttpRequest, process_id: UUID, body: PromptIn) -> Any:
 def withdraw(request: HttpRequest, process_id: UUID) -> Any:
     """Takes back a run that still waits; 409 once it runs."""
     runner.withdraw(_startable(request, process_id))
-    return 204, None
+    return Status(204, None)
 
 
 @router.post("/processes/{uuid:process_id}/stop", response={200: ProcessOut, **PROBLEMS})

@@ -2,7 +2,7 @@ from typing import Any
 from uuid import UUID
 
 from django.http import HttpRequest
-from ninja import Router
+from ninja import Router, Status
 
 from events.capture import serialize
 from tasks import permissions, projects
@@ -21,7 +21,7 @@ def list_projects(request: HttpRequest) -> Any:
 @router.post("", response={201: ProjectOut, **PROBLEMS})
 def create_project(request: HttpRequest, body: ProjectIn) -> Any:
     permissions.require(user_of(request), permissions.ADD_PROJECT, "add projects")
-    return 201, serialize(projects.create_project(user_of(request), body.dict(exclude_none=True)))
+    return Status(201, serialize(projects.create_project(user_of(request), body.dict(exclude_none=True))))
 
 
 @router.get("/{uuid:project_id}", response={200: ProjectOut, **PROBLEMS})
@@ -42,4 +42,4 @@ def delete_project(request: HttpRequest, project_id: UUID) -> Any:
     project = permissions.get_project(user_of(request), project_id)
     permissions.require(user_of(request), permissions.DELETE_PROJECT, "delete projects")
     projects.delete(project, task__project=project)
-    return 204, None
+    return Status(204, None)

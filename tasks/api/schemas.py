@@ -13,13 +13,15 @@ def _no_nul(text: str) -> str:
     return text
 
 
-Text = Annotated[str, AfterValidator(_no_nul)]
-Title = Annotated[Text, StringConstraints(strip_whitespace=True, min_length=1, max_length=500)]
-Name = Annotated[Text, StringConstraints(strip_whitespace=True, min_length=1, max_length=200)]
-Path = Annotated[Text, StringConstraints(min_length=1, max_length=1000)]
-Branch = Annotated[Text, StringConstraints(min_length=1, max_length=250)]
-Long = Annotated[Text, StringConstraints(max_length=1_000_000)]
-Label = Annotated[Text, StringConstraints(strip_whitespace=True, min_length=1, max_length=50)]
+_NoNul = AfterValidator(_no_nul)
+Title = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=500), _NoNul]
+Name = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=200), _NoNul]
+Path = Annotated[str, StringConstraints(min_length=1, max_length=1000), _NoNul]
+Branch = Annotated[str, StringConstraints(min_length=1, max_length=250), _NoNul]
+Long = Annotated[str, StringConstraints(max_length=200_000), _NoNul]
+Label = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=50), _NoNul]
+Prompt = Annotated[str, StringConstraints(min_length=1, max_length=200_000), _NoNul]
+ExecutorName = Annotated[str, StringConstraints(min_length=1, max_length=100), _NoNul]
 Labels = Annotated[list[Label], Field(max_length=20)]
 Position = Annotated[float, Field(allow_inf_nan=False, ge=-1e15, le=1e15)]
 Moment = Annotated[str, Field(json_schema_extra={"format": "date-time"})]
@@ -103,7 +105,7 @@ class TaskOut(Schema):
 
 class AttemptIn(Input):
     task_id: UUID
-    executor: Annotated[Text, StringConstraints(min_length=1, max_length=100)]
+    executor: ExecutorName
     prompt: Long | None = None
     target_branch: Branch | None = None
 
@@ -124,7 +126,7 @@ class AttemptOut(Schema):
 
 
 class PromptIn(Input):
-    prompt: Annotated[Long, StringConstraints(min_length=1)]
+    prompt: Prompt
 
 
 class MergeIn(Input):

@@ -2,7 +2,7 @@ from typing import Any
 from uuid import UUID
 
 from django.http import HttpRequest
-from ninja import Router
+from ninja import Router, Status
 
 from events.capture import serialize
 from tasks import permissions, projects
@@ -24,7 +24,7 @@ def list_tasks(request: HttpRequest, project_id: UUID | None = None) -> Any:
 def create_task(request: HttpRequest, body: TaskIn) -> Any:
     fields = body.dict(exclude_unset=True)
     project = permissions.get_project(user_of(request), fields.pop("project_id"))
-    return 201, serialize(projects.create_task(project, fields))
+    return Status(201, serialize(projects.create_task(project, fields)))
 
 
 @router.get("/{uuid:task_id}", response={200: TaskOut, **PROBLEMS})
@@ -47,4 +47,4 @@ def delete_task(request: HttpRequest, task_id: UUID) -> Any:
     """Removes the task, its attempts and their worktrees. Branches stay; uncommitted work is kept under a ref."""
     task = permissions.get_task(user_of(request), task_id)
     projects.delete(task, task=task)
-    return 204, None
+    return Status(204, None)
