@@ -53,6 +53,7 @@ class RunFolder:
             os.posix_fallocate(file.fileno(), 0, _EXIT_ROOM)
 
     def write_exit(self, how: dict[str, Any]) -> None:
+        self.make()
         data = json.dumps(how).encode()
         descriptor = os.open(self.exit + ".new", os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:

@@ -400,7 +400,6 @@ class Supervisor:
         else:
             # While it was full the disk refused these words: they come once more, from the reserve.
             self._log.close([message] if reason == "log_failed" else [])
-        self._folder.make()
         self._folder.write_exit(
             {
                 "exit_code": code,

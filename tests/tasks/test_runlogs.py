@@ -1,0 +1,283 @@
+"""The log of a run as a stream, as pages, as text: by the real engine, on real files."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from events.logs import Reader
+from events.service import EventService
+from tasks import runfiles, runlogs
+from tasks.errors import Refused
+from tasks.models import ExecutionProcess, Executor, Project, Task, TaskAttempt
+from tasks.supervision.logreader import compress
+from tasks.supervision.records import record
+
+pytestmark = pytest.mark.django_db(transaction=True)
+STAMP = "2026-01-01T00:00:00.000000Z"
+
+
+@pytest.fixture(autouse=True)
+def data_folder(settings: Any, tmp_path: Path) -> Path:
+    settings.VIBE_DATA = tmp_path
+    return tmp_path
+
+
+@pytest.fixture
+def process(db: None) -> ExecutionProcess:
+    project = Project.objects.create(name="Test", repo_path="/nowhere", target_branch="main")
+    task = Task.objects.create(project=project, title="A task")
+    attempt = TaskAttempt.objects.create(task=task, executor="talker", branch="b", target_branch="main")
+    return ExecutionProcess.objects.create(task_attempt=attempt, run_reason="codingagent", status="running")
+
+
+def write(process: ExecutionProcess, *contents: str, partial: bool = False) -> None:
+    folder = runfiles.folder_of(process.pk)
+    folder.make()
+    with open(folder.log, "ab") as file:
+        for content in contents:
+            file.write(record("stdout", content, STAMP, partial=partial))
+
+
+def scribble(process: ExecutionProcess, data: bytes) -> None:
+    with open(runfiles.folder_of(process.pk).log, "ab") as file:
+        file.write(data)
+
+
+def end(process: ExecutionProcess, status: str = "completed", code: int | None = 0) -> None:
+    runfiles.folder_of(process.pk).write_exit({"exit_code": code, "reason": "exited"})
+    ExecutionProcess.objects.filter(pk=process.pk).update(status=status, exit_code=code)
+
+
+class Frames:
+    """The events of a subscription, one by one."""
+
+    def __init__(self, chunks: AsyncIterator[bytes]) -> None:
+        self._chunks = chunks
+        self._rest = b""
+        self._ready: list[dict[str, str]] = []
+
+    async def next(self) -> dict[str, str] | None:
+        while not self._ready:
+            try:
+                self._rest += await asyncio.wait_for(anext(self._chunks), 20)
+            except StopAsyncIteration:
+                return None
+            *whole, self._rest = self._rest.split(b"\n\n")
+            fields = [dict(line.split(": ", 1) for line in one.decode().split("\n")) for one in whole]
+            self._ready += [one for one in fields if "data" in one and one.get("event") != "heartbeat"]
+        return self._ready.pop(0)
+
+    async def take(self, count: int) -> list[dict[str, str]]:
+        return [one for _ in range(count) if (one := await self.next()) is not None]
+
+    async def all(self) -> list[dict[str, str]]:
+        found = []
+        while one := await self.next():
+            found.append(one)
+        return found
+
+
+def contents(frames: list[dict[str, str]]) -> list[str]:
+    return [json.loads(one["data"])["content"] for one in frames if "event" not in one]
+
+
+async def read_all(
+    process: ExecutionProcess, cursor: str | None = None, **query: str
+) -> list[dict[str, str]]:
+    service = EventService()
+    service.register("logs", runlogs.RunLog)
+    async with service.subscribe(f"logs:{process.pk}", cursor, Reader(parameters=query)) as chunks:
+        return await Frames(chunks).all()
+
+
+async def test_an_ended_log_is_sent_whole_and_then_finished(process: ExecutionProcess) -> None:
+    await asyncio.to_thread(write, process, *map(str, range(20_000)))
+    await asyncio.to_thread(end, process, "failed", 3)
+    frames = await read_all(process)
+    assert contents(frames) == list(map(str, range(20_000)))
+    assert frames[-1] == {
+        "event": "finished",
+        "id": f"{process.pk.hex[:8]}.end",
+        "data": '{"status":"failed","exit_code":3}',
+    }
+
+
+async def test_every_cursor_gives_exactly_what_followed_it(process: ExecutionProcess) -> None:
+    await asyncio.to_thread(write, process, "a", "", "é\r\x1b[1m", "b" * 300_000, "c")
+    await asyncio.to_thread(end, process)
+    whole = await read_all(process)
+    for index, frame in enumerate(whole[:-1]):
+        assert await read_all(process, frame["id"]) == whole[index + 1 :]
+    assert await read_all(process, f"{process.pk.hex[:8]}.0") == whole
+
+
+async def test_a_running_log_is_followed(process: ExecutionProcess) -> None:
+    service = EventService()
+    service.register("logs", runlogs.RunLog)
+    async with (
+        service.subscribe(f"logs:{process.pk}") as first,
+        service.subscribe(f"logs:{process.pk}") as second,
+    ):
+        one, two = Frames(first), Frames(second)
+        for number in range(5):
+            await asyncio.to_thread(write, process, str(number))
+            began = asyncio.get_running_loop().time()
+            assert contents(await one.take(1)) == [str(number)]
+            assert asyncio.get_running_loop().time() - began < 5
+        assert contents(await two.take(5)) == list("01234")
+        await asyncio.to_thread(write, process, *map(str, range(30_000)))
+        await asyncio.to_thread(end, process)
+        assert contents(await one.all()) == contents(await two.all()) == list(map(str, range(30_000)))
+
+
+async def test_a_reader_that_comes_late_and_slow_misses_nothing(process: ExecutionProcess) -> None:
+    service = EventService()
+    service.register("logs", runlogs.RunLog)
+    await asyncio.to_thread(write, process, *(f"{n} {'x' * 500}" for n in range(3000)))
+    async with service.subscribe(f"logs:{process.pk}") as chunks:
+        frames = Frames(chunks)
+        found = await frames.take(10)
+        for start in range(3000, 12_000, 3000):  # more than the ring holds, while it does not read
+            await asyncio.to_thread(write, process, *(f"{n} {'x' * 500}" for n in range(start, start + 3000)))
+            await asyncio.sleep(0.1)
+        await asyncio.to_thread(end, process)
+        found += await frames.all()
+        assert [int(line.split()[0]) for line in contents(found)] == list(range(12_000))
+        assert service.statistics()[0].bytes <= 3 * 1024 * 1024
+
+
+async def test_tail_begins_with_the_last_records(process: ExecutionProcess) -> None:
+    await asyncio.to_thread(write, process, *map(str, range(1000)))
+    await asyncio.to_thread(end, process)
+    assert contents(await read_all(process, tail="3")) == ["997", "998", "999"]
+    assert contents(await read_all(process, tail="0")) == []
+    assert len(contents(await read_all(process, tail="5000"))) == 1000
+    assert len(contents(await read_all(process, tail="nonsense"))) == 1000
+
+
+@pytest.mark.parametrize("cursor", ["00000000.5", "x", "{own}.3", "{own}.999999", "{own}.abc", "{own}.-1"])
+async def test_an_unknown_cursor_starts_over_and_says_so(process: ExecutionProcess, cursor: str) -> None:
+    await asyncio.to_thread(write, process, "one", "two")
+    await asyncio.to_thread(end, process)
+    frames = await read_all(process, cursor.replace("{own}", process.pk.hex[:8]))
+    assert frames[0]["event"] == "reset"
+    assert contents(frames) == ["one", "two"]
+
+
+async def test_a_finished_cursor_is_over(process: ExecutionProcess) -> None:
+    log = runlogs.RunLog(str(process.pk))
+    assert not await log.is_over(f"{process.pk.hex[:8]}.end")
+    await asyncio.to_thread(end, process)
+    assert await log.is_over(f"{process.pk.hex[:8]}.end")
+    assert not await log.is_over("00000000.end")
+
+
+async def test_half_a_record_is_not_sent_and_garbage_is_passed_over(process: ExecutionProcess) -> None:
+    await asyncio.to_thread(write, process, "one")
+    await asyncio.to_thread(scribble, process, b'somebody typed this\n{"type":"stdout","content":"hal')
+    await asyncio.to_thread(end, process)
+    assert contents(await read_all(process)) == ["one"]
+
+
+async def test_a_compressed_log_reads_as_before(process: ExecutionProcess) -> None:
+    await asyncio.to_thread(write, process, *(f"{n} {'x' * 300}" for n in range(5000)))
+    await asyncio.to_thread(end, process)
+    plain = await read_all(process)
+    pages = runlogs.page(process, before=None, after=None, limit=50)
+    compress(runfiles.folder_of(process.pk).path)
+    assert await read_all(process) == plain
+    assert await read_all(process, plain[2500]["id"]) == plain[2501:]
+    assert runlogs.page(process, before=None, after=None, limit=50) == pages
+
+
+# -- pages and text ----------------------------------------------------------------------------
+
+
+def test_pages_from_the_newest_back_and_forth(process: ExecutionProcess) -> None:
+    write(process, *map(str, range(25)))
+    newest = runlogs.page(process, before=None, after=None, limit=10)
+    assert [one["content"] for one in newest] == [str(n) for n in range(15, 25)]
+    older = runlogs.page(process, before=newest[0]["id"], after=None, limit=10)
+    assert [one["content"] for one in older] == [str(n) for n in range(5, 15)]
+    oldest = runlogs.page(process, before=older[0]["id"], after=None, limit=10)
+    assert [one["content"] for one in oldest] == [str(n) for n in range(5)]
+    assert runlogs.page(process, before=oldest[0]["id"], after=None, limit=10) == []
+    assert runlogs.page(process, before=None, after=older[-1]["id"], limit=10) == newest
+    assert runlogs.page(process, before=newest[0]["id"], after=oldest[-1]["id"], limit=99) == older
+    first = runlogs.first_cursor(process)
+    assert runlogs.page(process, before=None, after=first, limit=5) == oldest
+    assert runlogs.page(process, before=None, after=newest[-1]["id"], limit=5) == []
+
+
+def test_a_page_of_a_run_without_output_is_empty(process: ExecutionProcess) -> None:
+    assert runlogs.page(process, before=None, after=None, limit=10) == []
+
+
+@pytest.mark.parametrize("cursor", ["nonsense", "00000000.10", "{own}.3", "{own}.99999"])
+def test_a_cursor_that_is_no_place_is_refused(process: ExecutionProcess, cursor: str) -> None:
+    write(process, "one")
+    with pytest.raises(Refused) as refusal:
+        runlogs.page(process, before=None, after=cursor.replace("{own}", process.pk.hex[:8]), limit=1)
+    assert refusal.value.status == 422
+
+
+async def test_the_download_is_what_was_printed(process: ExecutionProcess) -> None:
+    await asyncio.to_thread(write, process, "name? ", partial=True)
+    await asyncio.to_thread(write, process, "Ada", *(["line é"] * 50_000))
+    response = runlogs.download(process)
+    text = b"".join([part async for part in response]).decode()
+    assert text == "name? Ada\n" + "line é\n" * 50_000
+
+
+# -- conversation ------------------------------------------------------------------------------
+
+_TALK = [
+    '{"type":"system","subtype":"init","session_id":"s1","model":"m"}',
+    '{"type":"assistant","message":{"role":"assistant","content":[{"type":"text","text":"Hi"},'
+    '{"type":"tool_use","id":"t1","name":"Bash","input":{"command":"ls"}}]}}',
+    "not JSON at all",
+]
+
+
+async def test_the_conversation_view_resumes_between_the_entries_of_one_record(
+    process: ExecutionProcess,
+) -> None:
+    def prepare() -> None:
+        Executor.objects.create(name="talker", argv=["talker"], output_format="claude")
+        write(process, _TALK[0])
+        write(process, _TALK[1][:30], partial=True)
+        write(process, _TALK[1][30:], _TALK[2])
+        end(process)
+
+    await asyncio.to_thread(prepare)
+    whole = await read_all(process, view="conversation")
+    kinds = [json.loads(one["data"])["kind"] for one in whole[:-1]]
+    assert kinds == ["system", "message", "tool", "raw"]
+    assert whole[-1]["event"] == "finished"
+    for index, frame in enumerate(whole[:-1]):
+        assert await read_all(process, frame["id"], view="conversation") == whole[index + 1 :]
+
+
+async def test_a_line_that_still_goes_on_waits_in_the_conversation_view(process: ExecutionProcess) -> None:
+    await asyncio.to_thread(Executor.objects.create, name="talker", argv=["t"], output_format="claude")
+    service = EventService()
+    service.register("logs", runlogs.RunLog)
+    async with service.subscribe(
+        f"logs:{process.pk}", None, Reader(parameters={"view": "conversation"})
+    ) as chunks:
+        frames = Frames(chunks)
+        await asyncio.to_thread(write, process, _TALK[0][:20], partial=True)
+        await asyncio.sleep(0.3)
+        await asyncio.to_thread(write, process, _TALK[0][20:])
+        assert json.loads((await frames.take(1))[0]["data"])["kind"] == "system"
+
+
+def test_conversation_pages(process: ExecutionProcess) -> None:
+    Executor.objects.create(name="talker", argv=["talker"], output_format="claude")
+    write(process, *_TALK)
+    found = runlogs.page(process, before=None, after=None, limit=10, view="conversation")
+    assert [one["kind"] for one in found] == ["system", "message", "tool", "raw"]
