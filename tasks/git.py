@@ -9,11 +9,10 @@ import os
 import signal
 import subprocess
 from collections.abc import Mapping, Sequence
+from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
-
-from django.conf import settings
 
 from tasks.errors import Refused
 
@@ -31,6 +30,10 @@ _CONFIG: Final = (
     ("advice.addEmbeddedRepo", "false"),
     ("advice.detachedHead", "false"),
 )
+
+
+kept_open: Final[ContextVar[tuple[int, ...]]] = ContextVar("kept_open", default=())
+"""Descriptors that git's processes inherit: a lock on one of them lasts until they, too, have ended."""
 
 
 class GitError(Exception):
@@ -109,6 +112,7 @@ def run(
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             start_new_session=True,
+            pass_fds=kept_open.get(),
         )
     except OSError as error:
         raise GitError(command, 127, b"", f"cannot run in {cwd}: {error.strerror}".encode()) from error
@@ -193,8 +197,7 @@ def check_repository(path: str, roots: Sequence[Path]) -> RepoInfo:
     if not path or "\0" in path or not os.path.isabs(path):
         raise Refused(f"{path!r} is not an absolute path: give one like {Path.home() / 'my-project'}.", 422)
     folder = Path(path).resolve()
-    allowed = [*(root.resolve() for root in roots), settings.VIBE_DATA.resolve() / "demo"]
-    if not any(folder.is_relative_to(root) for root in allowed):
+    if not any(folder.is_relative_to(root.resolve()) for root in roots):
         shown = os.pathsep.join(str(root) for root in roots)
         raise Refused(
             f"{folder} lies outside the folders where repositories may lie ({shown}). "

@@ -8,6 +8,7 @@ BASE_DIR = Path(__file__).resolve().parent.parent
 VIBE_DATA = env.data_folder("VIBE_DATA", BASE_DIR / "var")
 # The demo project's repository lies in the data folder, so that much of it is always allowed.
 VIBE_REPO_ROOTS = [*env.folders("VIBE_REPO_ROOTS", [Path.home()]), VIBE_DATA / "demo"]
+VIBE_WORKTREE_DAYS = env.number("VIBE_WORKTREE_DAYS", 7, least=0)
 
 VIBE_MAX_RUNS = env.integer("VIBE_MAX_RUNS", 8, least=1)
 VIBE_RUN_TIMEOUT_SECONDS = env.number("VIBE_RUN_TIMEOUT_SECONDS", 86_400, least=0)
@@ -15,7 +16,6 @@ VIBE_STOP_GRACE_SECONDS = env.number("VIBE_STOP_GRACE_SECONDS", 3, least=0, most
 VIBE_MAX_LOG_BYTES = env.integer("VIBE_MAX_LOG_BYTES", 1024**3, least=1024**2)
 VIBE_DISK_WAIT_SECONDS = env.number("VIBE_DISK_WAIT_SECONDS", 60, least=0)
 VIBE_COMPRESS_LOGS_AFTER_HOURS = env.number("VIBE_COMPRESS_LOGS_AFTER_HOURS", 24, least=0)
-VIBE_KEEP_WORKTREES_DAYS = env.number("VIBE_KEEP_WORKTREES_DAYS", 14, least=0)
 
 SECRET_KEY = env.secret_key(VIBE_DATA)
 DEBUG = env.flag("DEBUG", False)
