@@ -1,4 +1,4 @@
-from typing import Any
+from typing import Any, Literal
 from uuid import UUID
 
 from django.http import HttpRequest, HttpResponse
@@ -7,7 +7,7 @@ from ninja import Query, Router, Status
 from events.capture import serialize
 from tasks import executors, permissions, runlogs, runner
 from tasks.api.auth import user_of
-from tasks.api.schemas import PROBLEMS, LogRecord, ProcessOut, PromptIn
+from tasks.api.schemas import PROBLEMS, ConversationEntry, LogRecord, ProcessOut, PromptIn
 from tasks.models import ExecutionProcess
 
 router = Router(tags=["runs"])
@@ -54,7 +54,11 @@ def stop(request: HttpRequest, process_id: UUID) -> Any:
     return serialize(process)
 
 
-@router.get("/processes/{uuid:process_id}/logs", response={200: list[LogRecord], **PROBLEMS})
+@router.get(
+    "/processes/{uuid:process_id}/logs",
+    response={200: list[LogRecord] | list[ConversationEntry], **PROBLEMS},
+    exclude_unset=True,
+)
 def read_logs(
     request: HttpRequest,
     response: HttpResponse,
@@ -63,11 +67,13 @@ def read_logs(
     after: str | None = None,
     limit: int = Query(200, ge=1, le=5000),
     download: bool = False,
+    view: Literal["", "conversation"] = "",
 ) -> Any:
+    """A page of the log, in time order: the newest where no cursor is given. `download` gives all of it as text."""
     process = permissions.get_process(user_of(request), process_id)
     if download:
         return runlogs.download(process)
-    return runlogs.page(process, before=before, after=after, limit=limit)
+    return runlogs.page(process, before=before, after=after, limit=limit, view=view)
 
 
 def _startable(request: HttpRequest, process_id: UUID) -> ExecutionProcess:

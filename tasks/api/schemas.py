@@ -174,6 +174,20 @@ class LogRecord(Schema):
     type: Literal["stdout", "stderr", "system", "error"]
     content: str
     timestamp: str
+    partial: bool = Field(False, description="The line goes on in the next record of this type.")
+
+
+class ConversationEntry(Schema):
+    """A line of an agent's output in the common shape of docs/agents.md; one line may make several."""
+
+    id: str
+    kind: Literal["message", "thinking", "tool", "result", "usage", "error", "system", "raw"]
+    role: str | None
+    text: str
+    tool: dict[str, Any] | None
+    result: dict[str, Any] | None
+    usage: dict[str, Any] | None
+    timestamp: str
 
 
 class Problem(Schema):
