@@ -9,6 +9,7 @@ from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse, HttpResponseBase, JsonResponse, StreamingHttpResponse
 from django.shortcuts import render
 from django.views.decorators.cache import never_cache
+from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_POST
 
 from events.access import access
@@ -25,6 +26,8 @@ def doctor(request: HttpRequest) -> HttpResponse:
     return render(request, "pages/doctor.html", {"findings": examine_machine(), "plan": plan})
 
 
+# It changes nothing, and a proxy that spoils the check of CSRF is just what it is to tell of.
+@csrf_exempt
 @require_POST
 @login_required
 def judge(request: HttpRequest) -> HttpResponse:
