@@ -5,7 +5,7 @@ from django.http import HttpRequest
 from ninja import Router, Status
 
 from events.capture import serialize
-from tasks import diffs, permissions, runner
+from tasks import diffs, finish, permissions, runner
 from tasks.api.auth import user_of
 from tasks.api.schemas import (
     PROBLEMS,
@@ -62,20 +62,20 @@ def start_devserver(request: HttpRequest, attempt_id: UUID) -> Any:
 
 @router.get("/{uuid:attempt_id}/status", response={200: AttemptStatus, **PROBLEMS})
 def read_status(request: HttpRequest, attempt_id: UUID) -> Any:
-    return __import__("tasks.finish").finish.status(permissions.get_attempt(user_of(request), attempt_id))
+    return finish.status(permissions.get_attempt(user_of(request), attempt_id))
 
 
 @router.post("/{uuid:attempt_id}/merge", response={200: AttemptOut, **PROBLEMS})
 def merge(request: HttpRequest, attempt_id: UUID, body: MergeIn | None = None) -> Any:
     attempt = _startable(request, attempt_id)
-    __import__("tasks.finish").finish.merge(attempt, (body or MergeIn()).strategy, user_of(request))
+    finish.merge(attempt, (body or MergeIn()).strategy, user_of(request))
     return _fresh(attempt)
 
 
 @router.post("/{uuid:attempt_id}/rebase", response={200: AttemptOut, **PROBLEMS})
 def rebase(request: HttpRequest, attempt_id: UUID) -> Any:
     attempt = _startable(request, attempt_id)
-    __import__("tasks.finish").finish.rebase(attempt, user_of(request))
+    finish.rebase(attempt, user_of(request))
     return _fresh(attempt)
 
 
@@ -83,7 +83,7 @@ def rebase(request: HttpRequest, attempt_id: UUID) -> Any:
 def discard(request: HttpRequest, attempt_id: UUID) -> Any:
     """Ends the attempt without merging. Uncommitted work is kept under the ref in `kept_ref` for 30 days."""
     attempt = _startable(request, attempt_id)
-    __import__("tasks.finish").finish.discard(attempt, user_of(request))
+    finish.discard(attempt, user_of(request))
     return _fresh(attempt)
 
 
