@@ -95,7 +95,7 @@ class ComparePage {
     if (cell.dataset.shown === text) return;
     cell.dataset.shown = text;
     if (!record) cell.replaceChildren(h("span.count", {}, "–"));
-    else cell.replaceChildren(h("span.plus", {}, `+${record.additions}`), " ", h("span.minus", {}, `−${record.deletions}`));
+    else cell.replaceChildren(...counts(record));
   }
 
   #goTo(event) {
@@ -111,6 +111,13 @@ class ComparePage {
     find("#compare").dataset.shown = side;
     for (const button of findAll(".compare-switch button")) button.setAttribute("aria-pressed", String(button.dataset.side === side));
   }
+}
+
+function counts({ additions, deletions, change }) {
+  const parts = [];
+  if (additions) parts.push(h("span.plus", {}, `+${additions.toLocaleString()}`));
+  if (deletions) parts.push(h("span.minus", {}, `−${deletions.toLocaleString()}`));
+  return parts.length ? parts.flatMap((part) => [part, " "]) : [h("span.count", {}, change)];
 }
 
 new ComparePage(JSON.parse(find("#task-state").textContent));

@@ -15,7 +15,9 @@ export class Attempts {
   update() {
     const { page } = this;
     const attempts = page.document.attempts;
-    find("#new-attempt").hidden = !page.mayStart;
+    const button = find("#new-attempt");
+    button.hidden = !page.mayStart;
+    button.classList.toggle("button-primary", !attempts.length);
     find("#compare").hidden = attempts.length < 2;
     find("#first-start").hidden = attempts.length > 0;
     find("#task").classList.toggle("is-unstarted", !attempts.length);
