@@ -6,6 +6,7 @@ import os
 import select
 import signal
 import threading
+import time
 from collections.abc import Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from uuid import UUID
 from django.conf import settings
 from django.db import connection
 
-from tasks import endings, launch, runfiles
+from tasks import endings, housekeeping, launch, operations, runfiles
 from tasks.models import ExecutionProcess, RunReason
 from tasks.supervision import processes
 from tasks.supervision.folder import RunFolder
@@ -27,6 +28,8 @@ Status = ExecutionProcess.Status
 _POLL_SECONDS: Final = 1.0  # for what other processes asked; what this one asks wakes it
 _RESTART_SECONDS: Final = 1.0
 _LAUNCHERS: Final = 4
+_TIDY_SECONDS: Final = 3600.0
+_FIRST_TIDY_SECONDS: Final = 60.0
 
 
 @dataclass
@@ -65,6 +68,7 @@ class Runner:
         self._watched: dict[UUID, _Watched] = {}
         self._launches: dict[UUID, Future[bool]] = {}
         self._pool: ThreadPoolExecutor | None = None
+        self._next_tidy = time.monotonic() + _FIRST_TIDY_SECONDS
 
     # -- the thread ----------------------------------------------------------------------------
 
@@ -106,10 +110,12 @@ class Runner:
             if not self._take_lock():
                 return
             with ThreadPoolExecutor(_LAUNCHERS, thread_name_prefix="launch") as self._pool:
+                operations.recover()
                 self.recover()
                 self.health.alive = True
                 while not self._stopping.is_set():
                     self.step()
+                    self._tidy_at_times()
                     self._wait()
         finally:
             self._let_go()
@@ -164,6 +170,11 @@ class Runner:
         done = [self._finish_launches(), self._collect(rows), self._stop_asked(rows), self._start_next(rows)]
         self.health.running = len(self._watched)
         return any(done)
+
+    def _tidy_at_times(self) -> None:
+        if self._pool is not None and time.monotonic() >= self._next_tidy:
+            self._next_tidy = time.monotonic() + _TIDY_SECONDS
+            self._pool.submit(_tidy).add_done_callback(_report)
 
     def recover(self) -> None:
         """Finds what became of the runs that a server before this one started."""
@@ -310,6 +321,18 @@ def _launch(key: UUID) -> bool:
         return process is not None and launch.launch(process)
     finally:
         connection.close()
+
+
+def _tidy() -> None:
+    try:
+        housekeeping.tidy()
+    finally:
+        connection.close()
+
+
+def _report(future: Future[None]) -> None:
+    if fault := future.exception():
+        logger.error("Tidying up failed.", exc_info=fault)
 
 
 def _load(key: UUID) -> ExecutionProcess | None:
