@@ -1,5 +1,6 @@
 from django.apps import AppConfig
 from django.conf import settings
+from django.db.models.signals import post_migrate
 
 
 class EventsConfig(AppConfig):
@@ -8,9 +9,13 @@ class EventsConfig(AppConfig):
 
     def ready(self) -> None:
         from events import lifecycle
+        from events.changes import ChangesLog
         from events.control import Control
+        from events.models import ensure_log
         from events.service import service
 
+        service.register("changes", ChangesLog)
+        post_migrate.connect(ensure_log, sender=self, dispatch_uid="events.ensure_log")
         service.max_streams = getattr(settings, "EVENTS_MAX_STREAMS", service.max_streams)
         service.max_streams_per_user = getattr(
             settings, "EVENTS_MAX_STREAMS_PER_USER", service.max_streams_per_user

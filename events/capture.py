@@ -90,7 +90,7 @@ class TrackedQuerySet(models.QuerySet[M]):
     """False on the copy of itself that `bulk_update` works with."""
 
     def _clone(self) -> "TrackedQuerySet[M]":
-        clone: TrackedQuerySet[M] = super()._clone()
+        clone: TrackedQuerySet[M] = super()._clone()  # type: ignore[misc]
         clone._recorded = self._recorded
         return clone
 
@@ -108,7 +108,7 @@ class TrackedQuerySet(models.QuerySet[M]):
             if connection.in_atomic_block:
                 # The turn comes before any row lock, always, or two transactions could wait for each other.
                 take_turn(connection)
-        super()._fetch_all()  # type: ignore[misc]
+        super()._fetch_all()
 
     # --- inserts
 

@@ -26,6 +26,8 @@ class Reader:
     narrow: ScopeId | None = None
     """The one scope that the request asked for; `scope` is already narrowed to it."""
     parameters: Mapping[str, str] = field(default_factory=dict)
+    as_of: int = 0
+    """The position up to which `scope` is known to hold, where the log keeps that."""
 
     @property
     def view(self) -> Hashable:

@@ -32,6 +32,11 @@ class ChangeLog(models.Model):
         return manager.filter(pk=1).first() or manager.get_or_create(pk=1)[0]
 
 
+def ensure_log(using: str, **_: Any) -> None:
+    """Makes the row after each migrate, and after a flush, which begins another history."""
+    ChangeLog.current(using)
+
+
 class DatabaseChange(models.Model):
     """One RFC 6902 operation on the streamed document, written in the transaction that made the change.
 
@@ -49,7 +54,6 @@ class DatabaseChange(models.Model):
         REPLACE = "replace"
         REMOVE = "remove"
         MOVE = "move"
-        RESYNC = "resync"
 
     class ActorKind(models.TextChoices):
         USER = "user"

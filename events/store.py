@@ -35,7 +35,7 @@ from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import Hashable
 from dataclasses import dataclass
-from typing import Final, NamedTuple, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
 CHUNK_BYTES: Final = 256 * 1024
 _CACHED_CHUNKS: Final = 16
@@ -54,6 +54,8 @@ class Batch(NamedTuple):
     """Nothing follows, ever; the frame that says so is in `data`, and the connection closes after it."""
     since: float = 0.0
     """When the oldest of them was published (time.monotonic), 0 where it is not known."""
+    reader: Any = None
+    """The Reader to go on as, where the log found that what they may see has changed."""
 
 
 class Behind(NamedTuple):

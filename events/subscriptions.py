@@ -137,6 +137,8 @@ class Subscription:
             await self._pause(None)
             return b""
         batch, self._starting = self._starting.result(), None
+        if batch.reader is not None:
+            self.reader = batch.reader
         self._begun = True
         return self._take(batch)
 
@@ -152,6 +154,8 @@ class Subscription:
             return b""
         position = self._position
         batch = await self._log.read(position, self.reader)
+        if batch.reader is not None:
+            self.reader = batch.reader
         if batch.data or batch.position != position or batch.finished:
             return self._take(batch)
         await self._pause(position)
