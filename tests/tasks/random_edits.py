@@ -3,11 +3,13 @@
 import os
 import random
 import shutil
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
 from tests.repositories import git
 
+IDENTITY = ["-c", "user.name=Test", "-c", "user.email=test@example.com"]
 NAMES = [
     "a.txt",
     "b c.txt",
@@ -163,53 +165,50 @@ def attributes(e: Edits) -> None:
 
 
 def stage(e: Edits) -> None:
-    git(e.worktree, "add", "-A")
+    try_git(e, "add", "-A")
 
 
 def stage_ignored(e: Edits) -> None:
     path = e.existing()
     if path and b"inner" not in path:
-        git(e.worktree, "add", "-f", "--", os.fsdecode(path))
+        try_git(e, "add", "-f", "--", os.fsdecode(path))
 
 
 def unstage(e: Edits) -> None:
-    git(e.worktree, "reset", "-q")
+    try_git(e, "reset", "-q")
 
 
 def commit(e: Edits) -> None:
-    git(e.worktree, "add", "-A")
-    git(e.worktree, "commit", "-q", "--allow-empty", "-m", "work")
+    try_git(e, "add", "-A")
+    try_git(e, "commit", "-q", "--allow-empty", "-m", "work")
+
+
+def try_git(e: Edits, *args: str) -> None:
+    """What may fail, and then leaves a conflict or a lock behind, as it does for people."""
+    subprocess.run(["git", *IDENTITY, *args], cwd=e.worktree, capture_output=True)
 
 
 def reset_hard(e: Edits) -> None:
-    git(
-        e.worktree,
-        "reset",
-        "-q",
-        "--hard",
-        e.random.choice(["HEAD", "HEAD~1", "main"]) if "commit" in e.done else "HEAD",
-    )
+    try_git(e, "reset", "-q", "--hard", e.random.choice(["HEAD", "HEAD~1", "main"]))
 
 
 def check_out(e: Edits) -> None:
-    git(e.worktree, "reset", "-q", "--hard")
-    git(e.worktree, "checkout", "-q", "-f", e.random.choice(["topic", "side"]))
+    try_git(e, "reset", "-q", "--hard")
+    try_git(e, "checkout", "-q", "-f", e.random.choice(["topic", "side"]))
 
 
 def detach(e: Edits) -> None:
-    git(e.worktree, "checkout", "-q", "-f", "--detach")
+    try_git(e, "checkout", "-q", "-f", "--detach")
 
 
 def merge(e: Edits) -> None:
-    git(e.worktree, "reset", "-q", "--hard")
-    git(e.worktree, "clean", "-fdqx")
-    git(e.worktree, "merge", "-q", "-X", "ours", "-m", "merged", "other")
+    try_git(e, "rebase", "--abort")
+    try_git(e, "merge", "-q", *e.random.choice([["-X", "ours"], []]), "-m", "merged", "other")
 
 
 def rebase(e: Edits) -> None:
-    git(e.worktree, "reset", "-q", "--hard")
-    git(e.worktree, "clean", "-fdqx")
-    git(e.worktree, "rebase", "-q", "-X", "theirs", "other")
+    try_git(e, "merge", "--abort")
+    try_git(e, "rebase", "-q", *e.random.choice([["-X", "theirs"], []]), "other")
 
 
 def inner_repository(e: Edits) -> None:
