@@ -1,0 +1,110 @@
+"""Clients of the changes stream, in the test's own process: each holds a document, kept by a stock library."""
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Any
+from uuid import UUID
+
+import jsonpatch
+
+from events.access import ALL, Principal, Scope
+from events.changes import ChangesLog
+from events.logs import ANYBODY, Reader
+from events.tracking import registry
+
+Document = dict[str, Any]
+
+
+def events_of(data: bytes) -> list[tuple[str, Any]]:
+    """(id, data) of each message."""
+    found = []
+    for block in data.decode().split("\n\n"):
+        lines = dict(line.split(": ", 1) for line in block.splitlines() if not line.startswith(":"))
+        if "data" in lines:
+            found.append((lines["id"], json.loads(lines["data"])))
+    return found
+
+
+class Client:
+    """One reader. `connect` (again, from its cursor), `read` what there is, look at `document`."""
+
+    def __init__(self, log: ChangesLog, scope: Scope = ALL, principal: Principal = ANYBODY) -> None:
+        self.log = log
+        self.fresh = Reader(principal=principal, scope=scope)
+        self.reader = self.fresh
+        self.document: Document = {}
+        self.cursor: str | None = None
+        self.position = 0
+        self.seen: list[Any] = []
+        self.full_states = 0
+        self.finished = False
+
+    async def connect(self) -> "Client":
+        self.reader = self.fresh
+        self._take(await self.log.start(self.cursor, self.reader))
+        return self
+
+    async def read(self) -> int:
+        """Applies what there is now; returns how many operations that was."""
+        count = 0
+        while not self.finished:
+            before = self.position
+            batch = await self.log.read(self.position, self.reader)
+            count += self._take(batch)
+            if not batch.data and batch.position == before:
+                return count
+        return count
+
+    def _take(self, batch: Any) -> int:
+        self.position = batch.position
+        self.reader = batch.reader or self.reader
+        self.finished = batch.finished
+        messages = events_of(batch.data)
+        for cursor, operation in messages:
+            self.seen.append(operation)
+            self.full_states += operation["path"] == ""
+            # Strict: raises for a path that is not there.
+            self.document = jsonpatch.apply_patch(self.document, [operation])
+            self.cursor = cursor
+        return len(messages)
+
+
+async def until(condition: Callable[[], Awaitable[bool]], what: str, seconds: float = 20) -> None:
+    deadline = asyncio.get_running_loop().time() + seconds
+    while not await condition():
+        assert asyncio.get_running_loop().time() < deadline, f"not within {seconds} s: {what}"
+        await asyncio.sleep(0.01)
+
+
+def fresh_read(scope: Scope = ALL) -> Document:
+    """What a reader of this scope is to hold, read without any of the code under test but the list of fields."""
+    document: Document = {}
+    for tracked in registry.values():
+        table = document[tracked.name] = {}
+        for record in tracked.model._base_manager.all():
+            place: Any = record
+            for name in filter(None, tracked.scope_lookup.removesuffix("_id").split("__")):
+                place = getattr(place, name)
+            if getattr(place, "pk", place) in scope:
+                table[str(record.pk)] = _plain(record, tracked)
+    return document
+
+
+def _plain(record: Any, tracked: Any) -> Document:
+    shown = {name: _json(getattr(record, name)) for name in tracked.fields}
+    if tracked.members:
+        shown[tracked.members] = sorted(getattr(record, tracked.members).values_list("pk", flat=True))
+    return shown
+
+
+def _json(value: Any) -> Any:
+    if isinstance(value, UUID):
+        return str(value)
+    if hasattr(value, "strftime"):
+        return value.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    return value
+
+
+def operations(client: Client, *, start: int = 0) -> Iterable[tuple[str, str]]:
+    return [(operation["op"], operation["path"]) for operation in client.seen[start:]]
