@@ -31,7 +31,7 @@ def board(request: HttpRequest, project_id: UUID) -> HttpResponse:
 
     with consistent_read():
         project = get_project(request.user, project_id)
-        cursor = current_cursor()
+        cursor = current_cursor(frozenset({project.pk}))
         document = read_document(project)
     executors = startable(request.user)
     data = {"project": str(project.pk), "cursor": cursor, "document": document, "executors": executors}
