@@ -76,6 +76,11 @@ class StreamAccess:
         return {principal: scopes[principal.user_id] for principal in principals if holds(principal)}
 
 
+def scope_of(user: User) -> Scope:
+    """What this person sees: the scope of their stream of changes."""
+    return _scopes([user.pk])[user.pk]
+
+
 def _ids(principals: Iterable[Principal]) -> set[int | str]:
     return {principal.user_id for principal in principals}
 

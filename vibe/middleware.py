@@ -4,7 +4,10 @@ from collections.abc import Awaitable, Callable
 
 from asgiref.sync import iscoroutinefunction
 from django.http import HttpRequest, HttpResponse
+from django.urls import reverse
 from django.utils.decorators import sync_and_async_middleware
+
+from events.actors import Actor, acting, named
 
 # Everything from this host, nothing inline, no plug-ins, in nobody's frame.
 POLICY = (
@@ -32,3 +35,34 @@ def content_security_policy(
         return response
 
     return on_sync
+
+
+@sync_and_async_middleware
+def change_actor(
+    get_response: Callable[[HttpRequest], HttpResponse | Awaitable[HttpResponse]],
+) -> Callable[[HttpRequest], HttpResponse | Awaitable[HttpResponse]]:
+    """Has the changes that a request makes carry its user, and the door they came through."""
+    if iscoroutinefunction(get_response):
+
+        async def on_async(request: HttpRequest) -> HttpResponse:
+            with acting(lambda: _actor(request)):
+                return await get_response(request)
+
+        return on_async
+
+    def on_sync(request: HttpRequest) -> HttpResponse:
+        with acting(lambda: _actor(request)):
+            return get_response(request)  # type: ignore[return-value]
+
+    return on_sync
+
+
+def _actor(request: HttpRequest) -> Actor:
+    """Found when something changes: a token's user is known only once the API has looked at it."""
+    if hasattr(request, "api_token"):
+        kind = "token"
+    elif request.path.startswith(reverse("admin:index")):
+        kind = "admin"
+    else:
+        kind = "user"
+    return named(kind, getattr(request, "user", None))
