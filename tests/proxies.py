@@ -53,8 +53,11 @@ class Proxy:
 
 
 class Nginx(Proxy):
-    def __init__(self, folder: Path, upstream_port: int, site: str | None = None) -> None:
+    def __init__(
+        self, folder: Path, upstream_port: int, site: str | None = None, *, http2: bool = True
+    ) -> None:
         super().__init__(folder)
+        self._protocol = " http2" if http2 else ""
         self._site = self.adapted(site or code_blocks(OPERATING, "nginx")[0], upstream_port)
 
     def adapted(self, site: str, upstream_port: int) -> str:
@@ -62,7 +65,7 @@ class Nginx(Proxy):
         for documented, here in {
             "127.0.0.1:8000": f"127.0.0.1:{upstream_port}",
             "listen 80;": f"listen 127.0.0.1:{self.plain_port};",
-            "listen 443 ssl http2;": f"listen 127.0.0.1:{self.port} ssl http2;",
+            "listen 443 ssl http2;": f"listen 127.0.0.1:{self.port} ssl{self._protocol};",
             f"server_name {SITE};": "server_name localhost;",
             f"/etc/letsencrypt/live/{SITE}/fullchain.pem": str(self.certificate),
             f"/etc/letsencrypt/live/{SITE}/privkey.pem": str(self.key),
