@@ -4,7 +4,7 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping
 from uuid import UUID
 
-from django.contrib.auth.models import User
+from django.contrib.auth.models import AnonymousUser, User
 from django.contrib.sessions.models import Session
 from django.http import HttpRequest
 from django.utils import timezone
@@ -76,13 +76,18 @@ class StreamAccess:
         return {principal: scopes[principal.user_id] for principal in principals if holds(principal)}
 
 
-def scope_of(user: User) -> Scope:
+def scope_of(user: User | AnonymousUser) -> Scope:
     """What this person sees: the scope of their stream of changes."""
-    return _scopes([user.pk])[user.pk]
+    return _scopes([user.pk])[user.pk] if user.pk is not None else frozenset()
 
 
 def _ids(principals: Iterable[Principal]) -> set[int | str]:
     return {principal.user_id for principal in principals}
+
+
+def scope_of(user: User | AnonymousUser) -> Scope:
+    """What the user's stream of changes shows."""
+    return _scopes([user.pk])[user.pk] if user.pk is not None else frozenset()
 
 
 def _scopes(user_ids: Iterable[int | str]) -> dict[int | str, Scope]:

@@ -12,6 +12,8 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_GET, require_POST
 
 from events import capture
+from events.changes import current_cursor
+from events.snapshot import consistent_read
 from tasks.boards import columns
 from tasks.executors import startable
 from tasks.models import ExecutionProcess, Project, Task, TaskAttempt
@@ -26,9 +28,6 @@ MOST_ATTEMPTS = 80
 @never_cache
 @require_GET
 def board(request: HttpRequest, project_id: UUID) -> HttpResponse:
-    from events.changes import current_cursor
-    from events.snapshot import consistent_read
-
     with consistent_read():
         project = get_project(request.user, project_id)
         cursor = current_cursor(frozenset({project.pk}))

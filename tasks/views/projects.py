@@ -12,8 +12,11 @@ from django.core.exceptions import PermissionDenied
 from django.db.models import Count, Q, QuerySet
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import redirect, render
+from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_GET, require_POST
 
+from events.changes import current_cursor
+from events.snapshot import consistent_read
 from tasks import demo, projects
 from tasks.errors import Refused
 from tasks.folders import list_folder
@@ -27,6 +30,7 @@ from tasks.permissions import (
     require,
     visible_projects,
 )
+from tasks.stream_access import scope_of
 
 SCRIPTS = ("setup_script", "cleanup_script", "dev_script")
 
@@ -51,10 +55,15 @@ class ProjectForm(forms.ModelForm):
 
 
 @login_required
+@never_cache
 @require_GET
 def home(request: HttpRequest) -> HttpResponse:
-    found = _with_counts(visible_projects(request.user))
+
+    with consistent_read():
+        cursor = current_cursor(scope_of(request.user))
+        found = _with_counts(visible_projects(request.user))
     context = {
+        "cursor": cursor,
         "projects": found,
         "demo": next((project for project in found if project.repo_path == str(demo.repository())), None),
         "may_add": request.user.has_perm(ADD_PROJECT),

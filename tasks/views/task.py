@@ -11,6 +11,8 @@ from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_GET
 
 from events.capture import serialize
+from events.changes import current_cursor
+from events.snapshot import consistent_read
 from tasks import executors, markdown
 from tasks.models import ExecutionProcess, Executor, Task, TaskAttempt
 from tasks.permissions import START_RUN, get_task
@@ -49,12 +51,10 @@ def history(request: HttpRequest, task_id: UUID) -> JsonResponse:
 
 
 def _context(request: HttpRequest, task_id: UUID) -> dict[str, Any]:
-    from events.changes import current_cursor
-    from events.snapshot import consistent_read
-
     with consistent_read():
         found = get_task(request.user, task_id)
-        state = {"cursor": current_cursor(), **_state(request, found)}
+        cursor = current_cursor(frozenset({found.project_id}))
+        state = {"cursor": cursor, **_state(request, found)}
     return {
         "task": found,
         "project": found.project,
