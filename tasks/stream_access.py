@@ -76,11 +76,6 @@ class StreamAccess:
         return {principal: scopes[principal.user_id] for principal in principals if holds(principal)}
 
 
-def scope_of(user: User | AnonymousUser) -> Scope:
-    """What this person sees: the scope of their stream of changes."""
-    return _scopes([user.pk])[user.pk] if user.pk is not None else frozenset()
-
-
 def _ids(principals: Iterable[Principal]) -> set[int | str]:
     return {principal.user_id for principal in principals}
 
