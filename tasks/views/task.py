@@ -14,6 +14,7 @@ from events.capture import serialize
 from events.changes import current_cursor
 from events.snapshot import consistent_read
 from tasks import executors, markdown
+from tasks.history import of_task
 from tasks.models import ExecutionProcess, Executor, Task, TaskAttempt
 from tasks.permissions import START_RUN, get_task
 
@@ -45,9 +46,7 @@ def description(request: HttpRequest, task_id: UUID) -> HttpResponse:
 @require_GET
 def history(request: HttpRequest, task_id: UUID) -> JsonResponse:
     """What happened to the task, its attempts and runs, newest first."""
-    from events.history import of_task
-
-    return JsonResponse({"entries": of_task(get_task(request.user, task_id).pk)})
+    return JsonResponse({"entries": of_task(get_task(request.user, task_id), request.user)})
 
 
 def _context(request: HttpRequest, task_id: UUID) -> dict[str, Any]:

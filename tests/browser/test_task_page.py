@@ -1,0 +1,455 @@
+"""The page of a task in front of real programs: what they print, what they change, what the reader does."""
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from tests.browser.conftest import PATIENCE, Api
+from tests.live import LiveServer
+from tests.needs import needs_chromium
+from tests.runs import wait_for
+from tests.scale import scaled
+
+pytestmark = needs_chromium
+expect.set_options(timeout=PATIENCE)
+
+ENDED = ("completed", "failed", "killed", "interrupted")
+
+
+class Runs:
+    """Attempts of the `script` executor, whose scripts wait for the test at gates: `gate NAME`."""
+
+    def __init__(self, api: Api, folder: Path) -> None:
+        self.api = api
+        self.folder = folder
+        self.project = api.project()
+
+    def task(self, title: str = "A task", **fields: Any) -> str:
+        return self.api.task(self.project, title, **fields)
+
+    def start(self, task: str, script: str) -> dict[str, Any]:
+        body = {"task_id": task, "executor": "script", "prompt": self.gated(script)}
+        return dict(self.api("POST", "/api/task-attempts", body))
+
+    def gated(self, script: str) -> str:
+        wait = f'while [ ! -e "{self.folder}/$1" ]; do sleep 0.02; done'
+        return f"gate() {{ {wait}; }}\n{script}"
+
+    def open_gate(self, name: str) -> None:
+        (self.folder / name).touch()
+
+    def of(self, attempt: dict[str, Any]) -> list[dict[str, Any]]:
+        return list(self.api("GET", f"/api/processes?task_attempt_id={attempt['id']}"))
+
+    def ended(self, attempt: dict[str, Any], number: int = 1) -> dict[str, Any]:
+        """The given run (from 1), once it has ended."""
+
+        def last() -> dict[str, Any] | None:
+            runs = self.of(attempt)
+            return runs[number - 1] if len(runs) >= number and runs[number - 1]["status"] in ENDED else None
+
+        return dict(wait_for(last, "the end of the run"))
+
+    def worktree(self, attempt: dict[str, Any]) -> Path:
+        def folder() -> str | None:
+            return self.api("GET", f"/api/task-attempts/{attempt['id']}")["worktree"]
+
+        return Path(wait_for(folder, "the worktree"))
+
+    def done(self, script: str, title: str = "A task") -> tuple[str, dict[str, Any]]:
+        """A task and its attempt whose run has ended."""
+        task = self.task(title)
+        attempt = self.start(task, script)
+        self.ended(attempt)
+        return task, attempt
+
+
+@pytest.fixture(scope="module")
+def runs(api: Api, tmp_path_factory: pytest.TempPathFactory) -> Runs:
+    return Runs(api, tmp_path_factory.mktemp("gates"))
+
+
+def open_task(page: Page, task: str, query: str = "") -> Page:
+    page.goto(f"/tasks/{task}/{query}")
+    page.locator("#line[data-state=live]").wait_for()
+    return page
+
+
+def line(page: Page, text: str) -> Any:
+    return page.locator(
+        ".log-line", has=page.locator(".log-text", has_text=re.compile(f"^{re.escape(text)}$"))
+    )
+
+
+def shown(page: Page) -> list[str]:
+    return page.locator(".log-line:not(.is-continued) .log-text").all_inner_texts()
+
+
+class TestOutput:
+    @pytest.fixture(scope="class")
+    def printed(self, runs: Runs) -> str:
+        script = r"""
+        printf 'plain <b>text</b>\n'
+        printf '\033[1;31mred\033[0m and \033[38;5;208morange\033[0m\n'
+        echo careful >&2
+        printf 'Working 10%%'; sleep 0.4; printf '\rWorking 60%%'; sleep 0.4; printf '\rWorking 100%%\n'
+        printf 'Name? '; sleep 0.4; printf 'Ada\n'
+        exit 3
+        """
+        return runs.done(script, "Prints all sorts")[0]
+
+    def test_lines_keep_their_colours_and_stderr_is_told_apart(self, page: Page, printed: str) -> None:
+        open_task(page, printed, "?view=log")
+        expect(line(page, "plain <b>text</b>")).to_be_visible()
+        coloured = line(page, "red and orange")
+        expect(coloured.locator(".ansi-fg-1.ansi-bold")).to_have_text("red")
+        expect(coloured.locator("span", has_text=re.compile("^orange$"))).to_have_css(
+            "color", "rgb(255, 135, 0)"
+        )
+        expect(page.locator(".log-stderr .log-text")).to_have_text("careful")
+
+    def test_a_progress_bar_is_one_line_and_a_prompt_is_joined(self, page: Page, printed: str) -> None:
+        open_task(page, printed, "?view=log")
+        expect(line(page, "Working 100%")).to_be_visible()
+        assert [text for text in shown(page) if "Working" in text] == ["Working 100%"]
+        expect(line(page, "Name? Ada")).to_be_visible()
+
+    def test_the_end_is_said_where_the_person_looks(self, page: Page, printed: str) -> None:
+        open_task(page, printed, "?view=log")
+        expect(page.locator("#attempt-notices")).to_contain_text("exit code 3")
+        expect(page.locator(".run[aria-current=true] .run-code")).to_have_text("exit 3")
+        expect(page.locator(".attempt .run-state")).to_have_text("Failed")
+
+    def test_a_line_has_an_address(self, page: Page, printed: str) -> None:
+        open_task(page, printed, "?view=log")
+        line(page, "careful").locator(".log-number").click()
+        assert page.url.endswith("#L3")
+        page.reload()
+        expect(page.locator(".log-line.is-chosen .log-text")).to_have_text("careful")
+
+    def test_times_are_shown_on_demand(self, page: Page, printed: str) -> None:
+        open_task(page, printed, "?view=log")
+        time = page.locator(".log-time").first
+        expect(time).to_be_hidden()
+        page.get_by_role("button", name="Times").click()
+        expect(time).to_have_text(re.compile(r"^\d\d:\d\d:\d\d[.,]\d{3}$"))
+
+    def test_the_end_is_followed_only_by_a_reader_who_is_there(self, page: Page, runs: Runs) -> None:
+        task = runs.task("Prints in steps")
+        attempt = runs.start(task, "seq 1 300; gate more; seq 301 400; gate end; seq 401 500")
+        open_task(page, task, "?view=log")
+        expect(line(page, "300")).to_be_in_viewport()
+        page.locator(".log-scroller").hover()
+        page.mouse.wheel(0, -2000)
+        expect(page.locator(".log-end")).to_be_visible()
+        page.wait_for_timeout(200)
+        before = shown(page)
+        runs.open_gate("more")
+        expect(page.locator(".log-end")).to_contain_text("100 new lines")
+        assert shown(page) == before
+        page.locator(".log-end").click()
+        expect(line(page, "400")).to_be_in_viewport()
+        runs.open_gate("end")
+        expect(line(page, "500")).to_be_in_viewport()
+        expect(page.locator(".log-end")).to_be_hidden()
+        runs.ended(attempt)
+        expect(page.locator(".run .run-dot")).to_be_visible()
+
+    def test_a_run_is_stopped_with_one_key(self, page: Page, runs: Runs) -> None:
+        task = runs.task("Goes on for ever")
+        attempt = runs.start(task, "echo begun; sleep 600")
+        open_task(page, task)
+        expect(line(page, "begun")).to_be_visible()
+        page.keyboard.press("x")
+        expect(page.locator(".attempt .run-state")).to_have_text("Stopped")
+        expect(page.locator("#stop")).to_be_hidden()
+        assert runs.ended(attempt)["status"] == "killed"
+
+    def test_an_executor_that_cannot_start_says_so_in_its_log(
+        self, page: Page, runs: Runs, server: LiveServer
+    ) -> None:
+        server.manage("executor", "broken", "--", "/nowhere/program")
+        task = runs.task("Cannot start")
+        answer = runs.api.client.post(
+            "/api/task-attempts", json={"task_id": task, "executor": "broken", "prompt": "x"}
+        )
+        open_task(page, task)
+        if answer.is_success:
+            expect(page.locator(".log-error, .log-system").first).to_contain_text("/nowhere/program")
+        else:
+            assert "/nowhere/program" in answer.json()["detail"]
+
+
+class TestLongLog:
+    LINES = scaled(1_000_000, 60_000)
+
+    @pytest.fixture(scope="class")
+    def long(self, runs: Runs) -> str:
+        pad = "x" * 80
+        script = f'awk \'BEGIN {{ for (i = 1; i <= {self.LINES}; i++) print "line " i " {pad}" }}\''
+        return runs.done(script, "Prints very much")[0]
+
+    def rows(self, page: Page) -> int:
+        return int(page.evaluate("document.querySelectorAll('.log-line').length"))
+
+    def test_it_opens_at_its_end_and_any_line_is_near(self, page: Page, long: str) -> None:
+        open_task(page, long, "?view=log")
+        expect(page.locator(".log-line .log-text").last).to_contain_text(f"line {self.LINES} ")
+        first = page.evaluate(
+            "performance.getEntriesByType('resource').filter((r) => r.name.includes('/logs/lines'))[0].duration"
+        )
+        assert first < 5_000
+        assert self.rows(page) < 200
+        page.locator(".log-scroller").focus()
+        page.keyboard.press("Home")
+        expect(page.locator(".log-line .log-text").first).to_contain_text("line 1 ")
+        middle = self.LINES // 2
+        page.evaluate(f"location.hash = '#L{middle}'")
+        expect(page.locator(".log-line.is-chosen .log-text")).to_contain_text(f"line {middle} ")
+        assert self.rows(page) < 200
+
+    def test_the_whole_of_it_is_searched_on_the_server(self, page: Page, long: str) -> None:
+        open_task(page, long, "?view=log")
+        page.keyboard.press("/")
+        page.keyboard.type(f"line {self.LINES // 3} ")
+        page.keyboard.press("Enter")
+        expect(page.locator(".log-summary")).to_have_text("1 of 1 line found")
+        chosen = page.locator(".log-line.is-chosen .log-text")
+        expect(chosen).to_contain_text(f"line {self.LINES // 3} ")
+        page.get_by_role("searchbox", name="Search the whole log").press("Escape")
+        expect(page.locator(".log-results")).to_be_hidden()
+
+    def test_scrolling_all_over_keeps_memory_bounded(self, page: Page, long: str) -> None:
+        open_task(page, long, "?view=log")
+        for place in range(12):
+            page.evaluate(
+                "(part) => { const s = document.querySelector('.log-scroller');"
+                " s.scrollTop = part * (s.scrollHeight - s.clientHeight) }",
+                place / 11,
+            )
+            expect(page.locator(".log-line.is-absent")).to_have_count(0)
+        assert self.rows(page) < 200
+
+
+class TestChanges:
+    def test_changes_appear_and_move_nobody(self, page: Page, runs: Runs) -> None:
+        task = runs.task("Changes files")
+        script = """
+        i=0; while [ $i -lt 120 ]; do echo "def f$i(): return $i"; i=$((i+1)); done > long.py
+        printf 'print(1)\\n' > src/app.py; rm README.md; git mv src/app.py src/main.py 2>/dev/null
+        gate change
+        { echo '# one'; echo '# two'; echo '# three'; cat long.py; } > new.py && mv new.py long.py
+        echo 'a = 1' > a.py
+        gate finish
+        """
+        runs.start(task, script)
+        open_task(page, task, "?view=changes")
+        expect(page.locator(".diff-tree-row[title='long.py'] .plus")).to_have_text("+120")
+        expect(page.locator(".diff-file[data-change=deleted] .diff-name")).to_have_text("README.md")
+        target = page.locator(".diff-line", has_text="def f90(): return 90")
+        target.scroll_into_view_if_needed()
+        expect(target.locator(".hl-keyword").first).to_have_text("def")
+        target.evaluate("(row) => { row.mine = true }")
+        top = target.bounding_box()
+        runs.open_gate("change")
+        expect(page.locator(".diff-tree-row[title='long.py'] .plus")).to_have_text("+123")
+        expect(page.locator(".diff-tree-row[title='a.py']")).to_be_visible()
+        page.wait_for_timeout(200)
+        after = target.bounding_box()
+        assert top and after and abs(top["y"] - after["y"]) < 2
+        assert target.evaluate("(row) => row.mine"), "the row was made anew"
+        expect(target.locator(".diff-number").nth(1)).to_have_text("94")
+        runs.open_gate("finish")
+
+    @pytest.fixture(scope="class")
+    def changed(self, runs: Runs) -> tuple[str, dict[str, Any]]:
+        script = """
+        printf 'print("goodbye")\\n' > src/app.py
+        printf '# Test  \\n' > README.md
+        i=0; while [ $i -lt 700 ]; do echo "line $i"; i=$((i+1)); done > big.txt
+        printf '\\000\\001' > data.bin
+        """
+        return runs.done(script, "Changed files")
+
+    def test_side_by_side_blanks_large_and_binary(self, page: Page, changed: tuple[str, Any]) -> None:
+        open_task(page, changed[0], "?view=changes")
+        file = page.locator(".diff-file", has_text="src/app.py")
+        expect(file.locator(".diff-line.is-del")).to_have_text(re.compile("hello"))
+        expect(file.locator(".diff-line.is-add .diff-mark")).to_have_text("goodbye")
+        expect(page.locator(".diff-file", has_text="big.txt")).to_contain_text("A large change: 700 lines")
+        expect(page.locator(".diff-file", has_text="data.bin")).to_contain_text("binary")
+        page.keyboard.press("w")
+        expect(page.locator(".diff-file", has_text="README.md")).to_contain_text("Only blanks changed")
+        page.keyboard.press("u")
+        expect(file.locator(".diff-table.is-split .diff-code.is-add")).to_contain_text("goodbye")
+
+    def test_a_file_has_an_address(self, page: Page, changed: tuple[str, Any]) -> None:
+        open_task(page, changed[0], "#file=src%2Fapp.py")
+        expect(page.locator(".diff-tree-row[title='src/app.py']")).to_have_attribute("aria-current", "true")
+
+    def test_comments_go_to_the_agent_with_the_next_follow_up(
+        self, page: Page, runs: Runs, changed: tuple[str, dict[str, Any]]
+    ) -> None:
+        task, attempt = changed
+        open_task(page, task, "?view=changes#file=src%2Fapp.py")
+        row = page.locator(".diff-file", has_text="src/app.py").locator(".diff-line.is-add")
+        row.locator(".diff-number").nth(1).click()
+        page.keyboard.type("Say hello again.")
+        page.keyboard.press("Control+Enter")
+        expect(page.locator(".diff-comment-text")).to_have_text("Say hello again.")
+        page.reload()
+        expect(page.locator(".diff-comment-text")).to_have_text("Say hello again.")
+        page.get_by_label("Follow-up", exact=True).fill("Nearly.")
+        page.get_by_role("button", name="Send 1 comment").click()
+        expect(page.locator(".run", has_text="Follow-up 1")).to_be_visible()
+        prompt = runs.ended(attempt, 2)["prompt"]
+        assert prompt.startswith("Nearly.") and 'print("goodbye")' in prompt and "Say hello again." in prompt
+        assert "src/app.py, line 1" in prompt
+        page.keyboard.press("2")
+        expect(page.locator(".diff-comment-text")).to_have_count(0)
+
+
+class TestFollowUps:
+    def test_one_is_queued_changed_and_taken_back(self, page: Page, runs: Runs) -> None:
+        task = runs.task("Works for a while")
+        attempt = runs.start(task, "echo working; gate done")
+        open_task(page, task)
+        expect(line(page, "working")).to_be_visible()
+        page.keyboard.press("f")
+        page.keyboard.type("echo later")
+        expect(page.locator(".composer").get_by_role("button", name="Queue")).to_be_visible()
+        page.keyboard.press("Control+Enter")
+        queued = page.locator(".composer-queued")
+        expect(queued.locator(".composer-prompt")).to_have_text("echo later")
+        queued.get_by_role("button", name="Edit").click()
+        page.get_by_label("The queued follow-up").fill("echo much later")
+        queued.get_by_role("button", name="Save").click()
+        expect(queued.locator(".composer-prompt")).to_have_text("echo much later")
+        queued.get_by_role("button", name="Take back").click()
+        expect(page.get_by_label("Follow-up", exact=True)).to_have_value("echo much later")
+        page.keyboard.press("Control+Enter")
+        expect(queued).to_be_visible()
+        runs.open_gate("done")
+        expect(line(page, "much later")).to_be_visible()
+        assert runs.ended(attempt, 2)["status"] == "completed"
+
+
+class TestFinish:
+    def test_a_merge_ends_the_task(self, page: Page, runs: Runs) -> None:
+        task, _ = runs.done("echo merged > merged.txt", "To merge")
+        open_task(page, task)
+        expect(page.locator(".diff-file .diff-name")).to_have_text("merged.txt")
+        page.keyboard.press("m")
+        page.get_by_role("dialog").get_by_role("button", name="Merge").click()
+        expect(page.locator("#attempt-notices")).to_contain_text("Merged into main")
+        expect(page.locator("#status")).to_have_value("done")
+        expect(page.locator("#composer")).to_be_hidden()
+
+    def test_conflicts_are_listed(self, page: Page, runs: Runs) -> None:
+        one, _ = runs.done("echo one > clash.txt", "The first")
+        other, _ = runs.done("echo other > clash.txt", "The second")
+        for task in (one, other):
+            open_task(page, task)
+            page.locator("#merge").click()
+            page.get_by_role("dialog").get_by_role("button", name="Merge").click()
+            expect(page.locator("#attempt-notices")).to_contain_text("Merged" if task == one else "clash.txt")
+
+    def test_a_discard_says_where_the_work_is_kept(self, page: Page, runs: Runs) -> None:
+        task, attempt = runs.done("echo kept > kept.txt", "To discard")
+        open_task(page, task)
+        page.locator("#attempt-menu summary").click()
+        page.locator("#discard").click()
+        page.get_by_role("dialog").get_by_role("button", name="Discard").click()
+        kept = wait_for(
+            lambda: runs.api("GET", f"/api/task-attempts/{attempt['id']}")["kept_ref"], "the kept work"
+        )
+        expect(page.locator("#attempt-notices")).to_contain_text(kept)
+
+
+class TestTask:
+    def test_markdown_is_rendered_and_harmless(self, page: Page, runs: Runs) -> None:
+        text = "**bold** <img src=x onerror=alert(1)> [bad](javascript:alert(1))\n\n```python\nreturn 1\n```"
+        task = runs.task("Described", description=text)
+        open_task(page, task)
+        prose = page.locator("#description")
+        expect(prose.locator("strong")).to_have_text("bold")
+        expect(prose.locator(".hl-keyword")).to_have_text("return")
+        assert prose.locator("img, a").count() == 0
+        runs.api("PATCH", f"/api/tasks/{task}", {"description": "now *this*", "title": "Renamed"})
+        expect(prose.locator("em")).to_have_text("this")
+        expect(page.get_by_role("heading", name="Renamed")).to_be_visible()
+
+    def test_an_edit_over_anothers_edit_is_not_lost(self, page: Page, runs: Runs) -> None:
+        task = runs.task("Mine", description="before")
+        open_task(page, task)
+        page.keyboard.press("e")
+        page.get_by_label("Description (Markdown)").fill("my words")
+        runs.api("PATCH", f"/api/tasks/{task}", {"description": "their words"})
+        page.get_by_role("button", name="Save").click()
+        expect(page.get_by_role("alert").filter(has_text="their words")).to_be_visible()
+        page.get_by_role("button", name="Save mine over it").click()
+        expect(page.locator("#description")).to_have_text("my words")
+
+    def test_an_attempt_is_started_from_the_page(self, page: Page, runs: Runs) -> None:
+        task = runs.task("Not begun")
+        open_task(page, task)
+        page.keyboard.press("s")
+        page.get_by_label("Agent", exact=True).select_option("script")
+        page.get_by_label("Prompt").fill("echo from the page")
+        page.keyboard.press("Control+Enter")
+        expect(line(page, "from the page")).to_be_visible()
+        expect(page.locator("#status")).to_have_value("inreview")
+        page.keyboard.press("4")
+        expect(page.locator(".history-entry").first).to_be_visible()
+        expect(page.locator("#history")).to_contain_text("inreview")
+
+    def test_a_refused_start_says_why(self, page: Page, runs: Runs) -> None:
+        open_task(page, runs.task("Badly begun"))
+        page.get_by_label("Starts from, merges into").fill("no-such-branch")
+        page.get_by_role("button", name="Start").click()
+        expect(page.get_by_role("alert").filter(has_text="no-such-branch")).to_be_visible()
+
+    def test_two_attempts_side_by_side(self, page: Page, runs: Runs) -> None:
+        task, _ = runs.done("echo a > a.txt", "Tried twice")
+        runs.ended(runs.start(task, "echo b > b.txt"))
+        open_task(page, task)
+        expect(page.locator(".attempt")).to_have_count(2)
+        page.get_by_role("link", name="Compare").click()
+        expect(page.locator("#diff-a .diff-name")).to_have_text("a.txt")
+        expect(page.locator("#diff-b .diff-name")).to_have_text("b.txt")
+        expect(page.locator("#files tbody tr")).to_have_count(2)
+
+    def test_a_deleted_task_is_said_to_be_gone(self, page: Page, runs: Runs) -> None:
+        task = runs.task("Short-lived")
+        open_task(page, task)
+        runs.api("DELETE", f"/api/tasks/{task}")
+        expect(page.locator("#task-notices")).to_contain_text("deleted")
+
+    def test_it_fits_a_phone(self, open_context: Callable[..., Any], runs: Runs) -> None:
+        task, _ = runs.done("echo on a phone; echo x > phone.txt", "On a phone")
+        page = open_context(viewport={"width": 390, "height": 844}).new_page()
+        for view, there in (("task", ".attempt"), ("log", ".log-line"), ("changes", ".diff-file")):
+            open_task(page, task, f"?view={view}")
+            expect(page.locator(there).first).to_be_visible()
+            assert page.evaluate("document.documentElement.scrollWidth") <= 390
+
+    def test_it_is_whole_after_the_server_was_killed(
+        self, page: Page, runs: Runs, server: LiveServer
+    ) -> None:
+        task = runs.task("Outlives the server")
+        attempt = runs.start(task, "seq 1 50; gate back; seq 51 100")
+        open_task(page, task)
+        expect(line(page, "50")).to_be_visible()
+        server.kill()
+        runs.open_gate("back")
+        expect(page.locator("#line")).to_have_attribute("data-state", re.compile("reconnecting|offline"))
+        server.start()
+        expect(line(page, "100")).to_be_visible()
+        numbers = page.locator(".log-line:not(.log-system) .log-text").all_inner_texts()
+        assert numbers == [str(n) for n in range(101 - len(numbers), 101)]
+        assert runs.ended(attempt)["status"] == "completed"
+        expect(page.locator(".attempt .run-state")).to_have_text("To review")
