@@ -8,11 +8,12 @@ the next one finds what runs and goes on (docs/runs.md).
 
 import fcntl
 import os
+import time
 from pathlib import Path
 
 from django.conf import settings
 from django.contrib.auth.models import User
-from django.db import transaction
+from django.db import connection, transaction
 from django.utils import timezone
 
 from tasks import endings, executors, git, launch, runfiles, worktrees
@@ -22,6 +23,7 @@ from tasks.run_loop import Runner
 
 Status = ExecutionProcess.Status
 _ACTIVE = (Status.QUEUED, Status.RUNNING)
+_WORKTREE_SECONDS = 1.0
 
 runner = Runner()
 start = runner.start
@@ -49,6 +51,7 @@ def start_attempt(
         _queue(attempt, RunReason.CODINGAGENT, prompt, user)
         endings.move_task(task.pk, TaskStatus.INPROGRESS)
         transaction.on_commit(wake)
+    _wait_for_worktree(attempt)
     return attempt
 
 
@@ -133,6 +136,19 @@ def stop(process: ExecutionProcess, user: User | None) -> None:
     else:
         launch.signal_stop(runfiles.folder_of(process.pk))
     wake()
+
+
+def _wait_for_worktree(attempt: TaskAttempt) -> None:
+    """Most worktrees are made in a moment: whoever started the attempt then sees where it is. The large ones,
+    and those that wait in the queue, are not waited for."""
+    deadline = time.monotonic() + _WORKTREE_SECONDS
+    while runner.health.alive and not connection.in_atomic_block and time.monotonic() < deadline:
+        attempt.refresh_from_db()
+        if attempt.worktree or not attempt.processes.filter(status__in=_ACTIVE).exists():
+            return
+        if ExecutionProcess.objects.filter(status=Status.RUNNING).count() >= settings.VIBE_MAX_RUNS:
+            return
+        time.sleep(0.02)
 
 
 def _fresh(process: ExecutionProcess) -> ExecutionProcess | None:

@@ -46,12 +46,18 @@ def _by_words(query: str, case: bool) -> Find:
     return by_words
 
 
-def _candidates(query: str, *, regex: bool, case: bool) -> re.Pattern[bytes] | None:
-    """What a raw line of the file must hold to be worth decoding; None where that cannot be said."""
+def _worth_decoding(query: str, *, regex: bool, case: bool) -> Callable[[bytes], bool]:
+    """Whether raw lines of the file may hold a match: a fast look that is never wrong about "no"."""
     plain = query.isascii() and query.isprintable() and not set('"\\') & set(query)
     if regex or not plain:
-        return None
-    return re.compile(re.escape(query.encode()), 0 if case else re.IGNORECASE)
+        return lambda data: True
+    wanted = query.encode() if case else query.lower().encode()
+
+    def look(data: bytes) -> bool:
+        # Colours may lie within the words.
+        return wanted in (data if case else data.lower()) or b"\\u001b" in data
+
+    return look
 
 
 def search(
@@ -62,14 +68,12 @@ def search(
     Colours are not part of the text: "red" is found though half of it is bold.
     """
     reader, find = LogReader(folder), matcher(query, regex=regex, case=case)
-    hint = _candidates(query, regex=regex, case=case)
+    may_hold = _worth_decoding(query, regex=regex, case=case)
     total, position, line_number, hits = reader.size(), 0, 0, 0
     while data := reader.lines(position, BLOCK):
-        if hint is None or b"\\u001b" in data or hint.search(data):
+        if may_hold(data):
             for number, line in enumerate(data.splitlines(), line_number):
-                if hint and b"\\u001b" not in line and not hint.search(line):
-                    continue
-                hit = _hit(line, find)
+                hit = _hit(line, find) if may_hold(line) else None
                 if hit is not None:
                     yield {"line": number, "content": hit}
                     hits += 1
