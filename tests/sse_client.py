@@ -73,9 +73,9 @@ class EventStream:
 def connect(
     url: str, token: str, *, last_id: str | None = None, read_timeout: float = 60
 ) -> Iterator[EventStream]:
-    headers = {"Authorization": f"Bearer {token}", "Accept": "text/event-stream"}
+    headers = [(b"Authorization", f"Bearer {token}".encode()), (b"Accept", b"text/event-stream")]
     if last_id is not None:
-        headers["Last-Event-ID"] = last_id
+        headers.append((b"Last-Event-ID", last_id.encode()))
     with httpx.stream("GET", url, headers=headers, timeout=httpx.Timeout(30, read=read_timeout)) as response:
         assert response.status_code == 200, response.read()
         yield EventStream(response)

@@ -224,7 +224,7 @@ def test_the_head_and_the_first_bytes_of_a_stream(board: Board) -> None:
 
 
 def test_a_cursor_nobody_knows_gets_a_full_state(board: Board) -> None:
-    for cursor in ("garbage", "0.999999999", "\u00fcmlaut".encode().decode("latin-1"), "x" * 2000):
+    for cursor in ("garbage", "0.999999999", "ümlaut", "x" * 2000):
         with connect(f"{board.server.url}/api/events/", board.token, last_id=cursor) as stream:
             event: Event = next(iter(stream))
             assert (event.json["op"], event.json["path"]) == ("replace", "")
