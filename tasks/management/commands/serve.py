@@ -27,7 +27,8 @@ class Command(BaseCommand):
         from vibe.server import run
 
         def listening() -> None:
-            shown = f"[{host}]" if ":" in host else host
+            shown = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
+            shown = f"[{shown}]" if ":" in shown else shown
             self.stdout.write(f"Sign in: http://{shown}:{port}/sign-in/{make_sign_in_link(user)}")
             self.stdout.flush()
 
