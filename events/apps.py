@@ -12,9 +12,13 @@ class EventsConfig(AppConfig):
         from events.changes import ChangesLog
         from events.control import Control
         from events.models import ensure_log
+        from events.pruning import Pruner
         from events.service import service
 
         service.register("changes", ChangesLog)
+        pruner = Pruner()
+        lifecycle.on_start(pruner.start)
+        lifecycle.on_stop(pruner.stop)
         post_migrate.connect(ensure_log, sender=self, dispatch_uid="events.ensure_log")
         service.max_streams = getattr(settings, "EVENTS_MAX_STREAMS", service.max_streams)
         service.max_streams_per_user = getattr(
