@@ -210,8 +210,8 @@ def test_the_demo_agent_starts_with_the_task(api: Api, page: Page) -> None:
     expect(running.locator(".run-state")).to_have_text("Running")
     expect(running.locator(".card-agent")).to_have_text("demo")
     expect(running.locator(".card-line")).not_to_be_empty()
-    stop = api("GET", "/api/processes")[0]["id"]
-    api("POST", f"/api/processes/{stop}/stop")
+    (run,) = [one for one in api("GET", "/api/processes") if one["status"] == "running"]
+    api("POST", f"/api/processes/{run['id']}/stop")
     expect(page.locator("#column-inreview .run-state")).to_have_text("Stopped")
 
 

@@ -17,6 +17,7 @@ from tests.scale import scaled
 pytestmark = needs_chromium
 expect.set_options(timeout=PATIENCE)
 
+LINES = scaled(1_000_000, 60_000)
 ENDED = ("completed", "failed", "killed", "interrupted")
 
 
@@ -89,19 +90,20 @@ def shown(page: Page) -> list[str]:
     return page.locator(".log-line:not(.is-continued) .log-text").all_inner_texts()
 
 
-class TestOutput:
-    @pytest.fixture(scope="class")
-    def printed(self, runs: Runs) -> str:
-        script = r"""
-        printf 'plain <b>text</b>\n'
-        printf '\033[1;31mred\033[0m and \033[38;5;208morange\033[0m\n'
-        echo careful >&2
-        printf 'Working 10%%'; sleep 0.4; printf '\rWorking 60%%'; sleep 0.4; printf '\rWorking 100%%\n'
-        printf 'Name? '; sleep 0.4; printf 'Ada\n'
-        exit 3
-        """
-        return runs.done(script, "Prints all sorts")[0]
+@pytest.fixture(scope="module")
+def printed(runs: Runs) -> str:
+    script = r"""
+    printf 'plain <b>text</b>\n'
+    printf '\033[1;31mred\033[0m and \033[38;5;208morange\033[0m\n'
+    echo careful >&2
+    printf 'Working 10%%'; sleep 0.4; printf '\rWorking 60%%'; sleep 0.4; printf '\rWorking 100%%\n'
+    printf 'Name? '; sleep 0.4; printf 'Ada\n'
+    exit 3
+    """
+    return runs.done(script, "Prints all sorts")[0]
 
+
+class TestOutput:
     def test_lines_keep_their_colours_and_stderr_is_told_apart(self, page: Page, printed: str) -> None:
         open_task(page, printed, "?view=log")
         expect(line(page, "plain <b>text</b>")).to_be_visible()
@@ -184,21 +186,20 @@ class TestOutput:
             assert "/nowhere/program" in answer.json()["detail"]
 
 
+@pytest.fixture(scope="module")
+def long(runs: Runs) -> str:
+    pad = "x" * 80
+    script = f'awk \'BEGIN {{ for (i = 1; i <= {LINES}; i++) print "line " i " {pad}" }}\''
+    return runs.done(script, "Prints very much")[0]
+
+
 class TestLongLog:
-    LINES = scaled(1_000_000, 60_000)
-
-    @pytest.fixture(scope="class")
-    def long(self, runs: Runs) -> str:
-        pad = "x" * 80
-        script = f'awk \'BEGIN {{ for (i = 1; i <= {self.LINES}; i++) print "line " i " {pad}" }}\''
-        return runs.done(script, "Prints very much")[0]
-
     def rows(self, page: Page) -> int:
         return int(page.evaluate("document.querySelectorAll('.log-line').length"))
 
     def test_it_opens_at_its_end_and_any_line_is_near(self, page: Page, long: str) -> None:
         open_task(page, long, "?view=log")
-        expect(page.locator(".log-line .log-text").last).to_contain_text(f"line {self.LINES} ")
+        expect(page.locator(".log-line .log-text").last).to_contain_text(f"line {LINES} ")
         first = page.evaluate(
             "performance.getEntriesByType('resource').filter((r) => r.name.includes('/logs/lines'))[0].duration"
         )
@@ -207,7 +208,7 @@ class TestLongLog:
         page.locator(".log-scroller").focus()
         page.keyboard.press("Home")
         expect(page.locator(".log-line .log-text").first).to_contain_text("line 1 ")
-        middle = self.LINES // 2
+        middle = LINES // 2
         page.evaluate(f"location.hash = '#L{middle}'")
         expect(page.locator(".log-line.is-chosen .log-text")).to_contain_text(f"line {middle} ")
         assert self.rows(page) < 200
@@ -215,11 +216,11 @@ class TestLongLog:
     def test_the_whole_of_it_is_searched_on_the_server(self, page: Page, long: str) -> None:
         open_task(page, long, "?view=log")
         page.keyboard.press("/")
-        page.keyboard.type(f"line {self.LINES // 3} ")
+        page.keyboard.type(f"line {LINES // 3} ")
         page.keyboard.press("Enter")
         expect(page.locator(".log-summary")).to_have_text("1 of 1 line found")
         chosen = page.locator(".log-line.is-chosen .log-text")
-        expect(chosen).to_contain_text(f"line {self.LINES // 3} ")
+        expect(chosen).to_contain_text(f"line {LINES // 3} ")
         page.get_by_role("searchbox", name="Search the whole log").press("Escape")
         expect(page.locator(".log-results")).to_be_hidden()
 
@@ -235,12 +236,23 @@ class TestLongLog:
         assert self.rows(page) < 200
 
 
+@pytest.fixture(scope="module")
+def changed(runs: Runs) -> tuple[str, dict[str, Any]]:
+    script = """
+    echo "print('goodbye')" > src/app.py
+    printf '# Test  \\n' > README.md
+    i=0; while [ $i -lt 700 ]; do echo "line $i"; i=$((i+1)); done > big.txt
+    printf '\\000\\001' > data.bin
+    """
+    return runs.done(script, "Changed files")
+
+
 class TestChanges:
     def test_changes_appear_and_move_nobody(self, page: Page, runs: Runs) -> None:
         task = runs.task("Changes files")
         script = """
         i=0; while [ $i -lt 120 ]; do echo "def f$i(): return $i"; i=$((i+1)); done > long.py
-        printf 'print(1)\\n' > src/app.py; rm README.md; git mv src/app.py src/main.py 2>/dev/null
+        rm README.md; git mv src/app.py src/main.py
         gate change
         { echo '# one'; echo '# two'; echo '# three'; cat long.py; } > new.py && mv new.py long.py
         echo 'a = 1' > a.py
@@ -250,6 +262,9 @@ class TestChanges:
         open_task(page, task, "?view=changes")
         expect(page.locator(".diff-tree-row[title='long.py'] .plus")).to_have_text("+120")
         expect(page.locator(".diff-file[data-change=deleted] .diff-name")).to_have_text("README.md")
+        expect(page.locator(".diff-file[data-change=renamed] .diff-name")).to_have_text(
+            "src/app.py → src/main.py"
+        )
         target = page.locator(".diff-line", has_text="def f90(): return 90")
         target.scroll_into_view_if_needed()
         expect(target.locator(".hl-keyword").first).to_have_text("def")
@@ -264,16 +279,6 @@ class TestChanges:
         assert target.evaluate("(row) => row.mine"), "the row was made anew"
         expect(target.locator(".diff-number").nth(1)).to_have_text("94")
         runs.open_gate("finish")
-
-    @pytest.fixture(scope="class")
-    def changed(self, runs: Runs) -> tuple[str, dict[str, Any]]:
-        script = """
-        printf 'print("goodbye")\\n' > src/app.py
-        printf '# Test  \\n' > README.md
-        i=0; while [ $i -lt 700 ]; do echo "line $i"; i=$((i+1)); done > big.txt
-        printf '\\000\\001' > data.bin
-        """
-        return runs.done(script, "Changed files")
 
     def test_side_by_side_blanks_large_and_binary(self, page: Page, changed: tuple[str, Any]) -> None:
         open_task(page, changed[0], "?view=changes")
@@ -303,11 +308,11 @@ class TestChanges:
         expect(page.locator(".diff-comment-text")).to_have_text("Say hello again.")
         page.reload()
         expect(page.locator(".diff-comment-text")).to_have_text("Say hello again.")
-        page.get_by_label("Follow-up", exact=True).fill("Nearly.")
+        page.get_by_role("textbox", name="Follow-up").fill("Nearly.")
         page.get_by_role("button", name="Send 1 comment").click()
         expect(page.locator(".run", has_text="Follow-up 1")).to_be_visible()
         prompt = runs.ended(attempt, 2)["prompt"]
-        assert prompt.startswith("Nearly.") and 'print("goodbye")' in prompt and "Say hello again." in prompt
+        assert prompt.startswith("Nearly.") and "print('goodbye')" in prompt and "Say hello again." in prompt
         assert "src/app.py, line 1" in prompt
         page.keyboard.press("2")
         expect(page.locator(".diff-comment-text")).to_have_count(0)
@@ -330,7 +335,7 @@ class TestFollowUps:
         queued.get_by_role("button", name="Save").click()
         expect(queued.locator(".composer-prompt")).to_have_text("echo much later")
         queued.get_by_role("button", name="Take back").click()
-        expect(page.get_by_label("Follow-up", exact=True)).to_have_value("echo much later")
+        expect(page.get_by_role("textbox", name="Follow-up")).to_have_value("echo much later")
         page.keyboard.press("Control+Enter")
         expect(queued).to_be_visible()
         runs.open_gate("done")
