@@ -70,6 +70,7 @@ class _MembershipManager(models.Manager.from_queryset(_MembershipQuerySet)):  # 
 def _comparing(through: type[models.Model], scopes: set[Any], using: str) -> Iterator[None]:
     """Writes down how the members of these scopes changed within the block."""
     membership = _watched[through]
+    scopes = {membership.of.model._meta.pk.to_python(scope) for scope in scopes}
     # Once for the turn and the transaction, which hold for both readings; the rows belong to the delete
     # that is going on, if one is, for it knows which scopes are about to go altogether.
     with recording(using), within_delete(using) as recorder:
