@@ -12,7 +12,7 @@ from django.conf import settings
 from django.db.models import QuerySet
 from django.utils import timezone
 
-from tasks import runfiles, upkeep
+from tasks import launch, runfiles, upkeep
 from tasks.models import ExecutionProcess, Project
 from tasks.supervision.folder import RunFolder
 from tasks.supervision.logreader import compress
@@ -73,14 +73,17 @@ def compress_log(folder: RunFolder) -> int | None:
 
 
 def remove_orphans() -> int:
-    """Removes the folders of runs whose records were deleted and whose supervisors are gone; how many."""
+    """Removes the folders of runs whose records were deleted; how many. What still runs there is stopped first,
+    and its folder goes the next time."""
     root, count = runfiles.runs_folder(), 0
     names = {name for name in os.listdir(root) if _is_id(name)} if root.is_dir() else set()
     known = {str(key) for key in ExecutionProcess.objects.values_list("pk", flat=True)}
     for name in names - known:
         folder = RunFolder(root / name)
         lock = folder.acquire()
-        if lock is not None:
+        if lock is None:
+            launch.ask_to_stop(folder, "Stopped: its record was deleted.")
+        else:
             shutil.rmtree(folder.path, ignore_errors=True)
             os.close(lock)
             count += 1

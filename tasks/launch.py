@@ -174,5 +174,10 @@ def signal_stop(folder: RunFolder) -> None:
         processes.send((int(state["pid"]), int(state["start_time"])), signal.SIGUSR1)
 
 
+def ask_to_stop(folder: RunFolder, words: str) -> None:
+    write_stop(folder, words)
+    signal_stop(folder)
+
+
 def is_open(attempt: TaskAttempt) -> bool:
     return attempt.outcome == TaskAttempt.Outcome.OPEN

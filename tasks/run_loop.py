@@ -183,6 +183,7 @@ class Runner:
         ):
             if row.pk not in self._launches:
                 self._look_at(row)
+        housekeeping.remove_orphans()
 
     def _look_at(self, process: ExecutionProcess) -> None:
         """Follows a living supervisor, or records the end of one that is gone."""
@@ -232,14 +233,18 @@ class Runner:
             if _has_ended(watched):
                 _close(self._watched.pop(key).descriptor)
             elif not os.path.exists(watched.folder.stop):
-                _ask_to_stop(watched.folder, "Stopped: its record was deleted.")
+                launch.ask_to_stop(watched.folder, "Stopped: its record was deleted.")
 
     def _finish_launches(self) -> bool:
         finished = [key for key, future in self._launches.items() if future.done()]
         for key in finished:
             fault = self._launches.pop(key).exception()
             process = _load(key)
-            if process is None or process.ended:
+            if process is None:  # deleted meanwhile: `_drop_deleted` stops what has started
+                folder = runfiles.folder_of(key)
+                self._watched[key] = _Watched(folder, _pidfd(folder))
+                continue
+            if process.ended:
                 continue
             if fault is not None:
                 logger.error("Starting run %s failed.", key, exc_info=fault)
@@ -275,7 +280,7 @@ class Runner:
                 endings.fail(row, "Stopped before it started.", reason="stopped", kind="system")
                 found = True
             elif watched and not os.path.exists(watched.folder.stop):
-                _ask_to_stop(watched.folder, "Stopped: the attempt is over." if over else "Stopped.")
+                launch.ask_to_stop(watched.folder, "Stopped: the attempt is over." if over else "Stopped.")
                 found = True
         return found
 
@@ -341,11 +346,6 @@ def _load(key: UUID) -> ExecutionProcess | None:
         .select_related("task_attempt__task__project", "started_by")
         .first()
     )
-
-
-def _ask_to_stop(folder: RunFolder, words: str) -> None:
-    launch.write_stop(folder, words)
-    launch.signal_stop(folder)
 
 
 def _pidfd(folder: RunFolder) -> int:
