@@ -11,6 +11,7 @@ from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
+from tasks import projects
 from tasks.models import ApiToken, ExecutionProcess, Executor, Project, Task, TaskAttempt
 
 
@@ -52,8 +53,35 @@ class ProcessInline(ReadOnlyInline):
     fields = readonly_fields = ("run_reason", "status", "exit_code", "started_at", "completed_at")
 
 
+class RecordWithRuns(admin.ModelAdmin):
+    """Deleted by the board's own rule: not while something runs there, and uncommitted work is kept."""
+
+    attempts_of = ""
+    """The look-up from TaskAttempt to this record."""
+
+    def get_deleted_objects(
+        self, objs: Any, request: HttpRequest
+    ) -> tuple[list[Any], dict[str, int], set[str], list[Any]]:
+        deleted, counts, missing, protected = super().get_deleted_objects(objs, request)
+        running = projects.active_runs(**{f"{self.attempts_of}__in": [record.pk for record in objs]})
+        return (
+            deleted,
+            counts,
+            missing,
+            [*protected, *(f"{run} still runs: stop it first" for run in running)],
+        )
+
+    def delete_model(self, request: HttpRequest, record: Any) -> None:
+        projects.delete(record, **{self.attempts_of: record})
+
+    def delete_queryset(self, request: HttpRequest, records: Any) -> None:
+        for record in records:
+            self.delete_model(request, record)
+
+
 @admin.register(Project)
-class ProjectAdmin(admin.ModelAdmin):
+class ProjectAdmin(RecordWithRuns):
+    attempts_of = "task__project"
     list_display = ["name", "repo_path", "target_branch", "created_at"]
     search_fields = ["name", "repo_path"]
     filter_horizontal = ["members"]
@@ -61,7 +89,8 @@ class ProjectAdmin(admin.ModelAdmin):
 
 
 @admin.register(Task)
-class TaskAdmin(admin.ModelAdmin):
+class TaskAdmin(RecordWithRuns):
+    attempts_of = "task"
     list_display = ["title", "project_link", "status", "updated_at"]
     list_filter = ["status", "project"]
     list_select_related = ["project"]
@@ -82,11 +111,8 @@ class RecordOfRuns(admin.ModelAdmin):
     def has_add_permission(self, request: HttpRequest) -> bool:
         return False
 
-    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> list[str]:
-        own = [field.name for field in self.model._meta.fields]
-        return [*own, *self.links]
-
-    links: list[str] = []
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
 
 
 @admin.register(TaskAttempt)
@@ -96,7 +122,7 @@ class TaskAttemptAdmin(RecordOfRuns):
     list_select_related = ["task"]
     search_fields = ["branch", "task__title", "base_commit"]
     inlines = [ProcessInline]
-    links = ["task_link"]
+    readonly_fields = ("task_link",)
 
     @admin.display(description="task", ordering="task__title")
     def task_link(self, attempt: TaskAttempt) -> SafeString | str:
@@ -109,7 +135,7 @@ class ExecutionProcessAdmin(RecordOfRuns):
     list_filter = ["status", "run_reason", "task_attempt__task__project"]
     list_select_related = ["task_attempt__task"]
     search_fields = ["id", "prompt", "task_attempt__branch", "task_attempt__task__title"]
-    links = ["attempt_link", "task_link"]
+    readonly_fields = ("task_link",)
 
     @admin.display(description="attempt", ordering="task_attempt__branch")
     def attempt_link(self, process: ExecutionProcess) -> SafeString | str:

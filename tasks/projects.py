@@ -6,7 +6,7 @@ from typing import Any
 from django.conf import settings
 from django.contrib.auth.models import User
 from django.db import IntegrityError, transaction
-from django.db.models import Max, Model
+from django.db.models import Max, Model, QuerySet
 
 from tasks.errors import Refused
 from tasks.models import ExecutionProcess, Project, Task, TaskAttempt
@@ -141,8 +141,7 @@ def delete(record: Project | Task, **attempts: Any) -> None:
     """
     from tasks import finish
 
-    lookups = {f"task_attempt__{name}": value for name, value in attempts.items()}
-    active = ExecutionProcess.objects.exclude(status__in=ExecutionProcess.ENDED).filter(**lookups).count()
+    active = active_runs(**attempts).count()
     if active:
         raise Refused(f"{active} of its runs still go on: stop them first.", 409)
     for attempt in TaskAttempt.objects.filter(worktree__isnull=False, **attempts).select_related(
@@ -150,3 +149,9 @@ def delete(record: Project | Task, **attempts: Any) -> None:
     ):
         finish.drop_worktree(attempt)
     record.delete()
+
+
+def active_runs(**attempts: Any) -> QuerySet[ExecutionProcess]:
+    """What runs or waits in these attempts (named by a look-up from TaskAttempt)."""
+    lookups = {f"task_attempt__{name}": value for name, value in attempts.items()}
+    return ExecutionProcess.objects.exclude(status__in=ExecutionProcess.ENDED).filter(**lookups)
