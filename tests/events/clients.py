@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
@@ -29,9 +30,15 @@ def events_of(data: bytes) -> list[tuple[str, Any]]:
 class Client:
     """One reader. `connect` (again, from its cursor), `read` what there is, look at `document`."""
 
-    def __init__(self, log: ChangesLog, scope: Scope = ALL, principal: Principal = ANYBODY) -> None:
+    def __init__(
+        self,
+        log: ChangesLog,
+        scope: Scope = ALL,
+        principal: Principal = ANYBODY,
+        narrow: UUID | None = None,
+    ) -> None:
         self.log = log
-        self.fresh = Reader(principal=principal, scope=scope)
+        self.fresh = Reader(principal=principal, scope=scope, narrow=narrow)
         self.reader = self.fresh
         self.document: Document = {}
         self.cursor: str | None = None
@@ -40,8 +47,13 @@ class Client:
         self.full_states = 0
         self.finished = False
 
+    def sees(self, scope: Scope) -> None:
+        """What the view found out before it opened the stream."""
+        self.fresh = replace(self.fresh, scope=scope)
+
     async def connect(self) -> "Client":
         self.reader = self.fresh
+        self.finished = False
         self._take(await self.log.start(self.cursor, self.reader))
         return self
 
