@@ -17,7 +17,7 @@ from tests.scale import scaled
 pytestmark = needs_chromium
 expect.set_options(timeout=PATIENCE)
 
-LINES = scaled(1_000_000, 60_000)
+LINES = scaled(1_000_000, 30_000)
 ENDED = ("completed", "failed", "killed", "interrupted")
 
 
