@@ -122,7 +122,16 @@ class TaskAttemptAdmin(RecordOfRuns):
     list_select_related = ["task"]
     search_fields = ["branch", "task__title", "base_commit"]
     inlines = [ProcessInline]
-    readonly_fields = ("task_link",)
+    fields = (
+        "task",
+        ("executor", "outcome"),
+        ("branch", "target_branch"),
+        "worktree",
+        ("base_commit", "merge_commit"),
+        "kept_ref",
+        "session_id",
+        ("created_at", "updated_at"),
+    )
 
     @admin.display(description="task", ordering="task__title")
     def task_link(self, attempt: TaskAttempt) -> SafeString | str:
@@ -136,6 +145,13 @@ class ExecutionProcessAdmin(RecordOfRuns):
     list_select_related = ["task_attempt__task"]
     search_fields = ["id", "prompt", "task_attempt__branch", "task_attempt__task__title"]
     readonly_fields = ("task_link",)
+    fields = (
+        ("task_attempt", "task_link"),
+        ("run_reason", "status", "exit_code"),
+        "prompt",
+        ("started_by", "started_at", "completed_at", "stop_requested_at"),
+        ("before_head_commit", "after_head_commit"),
+    )
 
     @admin.display(description="attempt", ordering="task_attempt__branch")
     def attempt_link(self, process: ExecutionProcess) -> SafeString | str:

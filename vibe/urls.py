@@ -2,8 +2,10 @@
 
 from uuid import UUID
 
+from django.conf import settings
 from django.contrib import admin
 from django.urls import include, path
+from django.views.generic import RedirectView
 
 from events import monitor
 from events.api import stream
@@ -19,6 +21,8 @@ streams = [
 ]
 
 urlpatterns = [
+    # Pages name their icon; what has no page of its own (the admin, the description of the API) asks here.
+    path("favicon.ico", RedirectView.as_view(url=settings.STATIC_URL + "tasks/favicon.svg")),
     path("admin/", admin.site.urls),
     path("api/events/", include(streams)),
     path("api/", include("tasks.log_views")),
