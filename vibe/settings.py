@@ -39,8 +39,9 @@ EVENTS_SEND_TIMEOUT_SECONDS = env.number("EVENTS_SEND_TIMEOUT_SECONDS", 30, leas
 EVENTS_ACCESS = "tasks.stream_access.StreamAccess"
 
 INSTALLED_APPS = [
-    "vibe",  # Before daphne: its runserver runs our Server.
-    "daphne",
+    # Before staticfiles: its runserver runs our Server. Daphne is no app here: that would load all of Twisted for
+    # each command, which then takes half as long again to start.
+    "vibe",
     "django.contrib.admin",
     "django.contrib.auth",
     "django.contrib.contenttypes",

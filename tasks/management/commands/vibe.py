@@ -21,6 +21,9 @@ STATUSES = "todo, inprogress, inreview, done or cancelled"
 class Command(BaseCommand):
     help = "Creates tasks, starts agents on them, follows their logs and shows their diffs."
 
+    # They would load every page of the site, which takes longer than what most of these commands do.
+    requires_system_checks: list[str] = []
+
     def add_arguments(self, parser: CommandParser) -> None:
         self._common(parser)
         parser.set_defaults(user=None, json=False)
