@@ -44,8 +44,8 @@ export class LogView {
   /** The record of the run changed. */
   setState({ ended, queued }) {
     this.queued = queued;
-    if (ended) this.source.ended = true;
-    if (!ended && !queued) this.source.follow();
+    // Also when it has ended meanwhile: what it printed last is still to come, and the stream says when that was all.
+    if (ended || !queued) this.source.follow();
     this.#say();
   }
 
