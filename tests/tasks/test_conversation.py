@@ -1,0 +1,109 @@
+"""Agents' own formats in the common shape. The samples were written by hand from the formats' documentation."""
+
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+
+from tasks import conversation
+
+SAMPLES = Path(__file__).resolve().parent.parent / "data" / "conversations"
+STAMP = "2026-01-01T00:00:00.000000Z"
+
+
+def entries(name: str, style: str | None = None) -> list[dict[str, Any]]:
+    lines = (SAMPLES / f"{name}.jsonl").read_text().splitlines()
+    records = [{"type": "stdout", "content": line, "timestamp": STAMP} for line in lines]
+    return [one for record in records for one in conversation.normalise(record, name if style is None else style)]
+
+
+def test_claude() -> None:
+    found = entries("claude")
+    assert [one["kind"] for one in found] == [
+        *("system", "thinking", "message", "tool", "result", "tool", "result", "raw", "raw"),
+        *("message", "usage"),
+    ]
+    said, tool, result = found[2], found[3], found[4]
+    assert (said["role"], said["text"]) == ("assistant", "I'll look at the files first.")
+    assert tool["tool"] == {
+        "id": "toolu_01",
+        "name": "Bash",
+        "input": {"command": "ls", "description": "List files"},
+    }
+    assert (result["text"], result["result"]) == ("README.md\nsrc", {"id": "toolu_01", "is_error": False})
+    assert found[6]["text"] == "File does not exist.\n(image not shown)"
+    assert found[6]["result"]["is_error"] is True
+    assert found[9]["text"] == "Done."
+    assert found[10]["usage"] == {"input": 3612, "cached": 3600, "output": 180, "cost": 0.0123}
+
+
+def test_codex() -> None:
+    found = entries("codex")
+    assert [one["kind"] for one in found] == [
+        *("system", "thinking", "tool", "result", "tool", "result", "tool", "result", "tool", "result"),
+        *("tool", "result", "tool", "result", "message", "raw", "usage", "error", "error"),
+    ]
+    assert found[2]["tool"] == {"id": "item_1", "name": "shell", "input": {"command": "bash -lc ls"}}
+    assert (found[3]["text"], found[3]["result"]) == (
+        "README.md\nsrc\n",
+        {"id": "item_1", "is_error": False},
+    )
+    assert found[5]["result"] == {"id": "item_2", "is_error": True}
+    assert found[7]["text"] == "update README.md\nadd src/new.py"
+    assert (found[8]["tool"]["name"], found[9]["text"]) == ("docs.search", "3 results")
+    assert found[11]["text"] == "[x] Read\n[ ] Write"
+    assert found[16]["usage"] == {"input": 24763, "cached": 24448, "output": 122, "cost": None}
+    assert [one["text"] for one in found[17:]] == ["The model is overloaded.", "stream disconnected"]
+
+
+def test_an_error_result_of_claude_is_an_error() -> None:
+    line = '{"type":"result","subtype":"error_max_turns","is_error":true,"usage":{}}'
+    found = conversation.normalise({"type": "stdout", "content": line, "timestamp": STAMP}, "claude")
+    assert [(one["kind"], one["text"]) for one in found[:1]] == [("error", "error_max_turns")]
+
+
+@pytest.mark.parametrize("style", ["text", ""])
+def test_other_output_is_raw(style: str) -> None:
+    assert {one["kind"] for one in entries("claude", style)} == {"raw"}
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        *("", "[]", "1", "null", "{", '{"type":null}', '{"type":"assistant"}', '{"type":"user","message":1}'),
+        '{"type":"assistant","message":{"role":"assistant","content":[{"type":"tool_use"}]}}',
+        '{"type":"assistant","message":{"role":"assistant","content":[7]}}',
+        *('{"type":"item.completed","item":[]}', '{"type":"turn.completed"}', '{"type":"error"}'),
+    ],
+)
+@pytest.mark.parametrize("style", ["claude", "codex"])
+def test_a_line_of_no_known_shape_is_raw_and_never_an_error(line: str, style: str) -> None:
+    found = conversation.normalise({"type": "stdout", "content": line, "timestamp": STAMP}, style)
+    assert [(one["kind"], one["text"]) for one in found] == [("raw", line)]
+
+
+def test_standard_error_and_the_boards_own_words_keep_their_kind() -> None:
+    for kind, expected in (("stderr", "raw"), ("system", "system"), ("error", "error")):
+        found = conversation.normalise({"type": kind, "content": "words", "timestamp": STAMP}, "claude")
+        assert [(one["kind"], one["text"], one["timestamp"]) for one in found] == [(expected, "words", STAMP)]
+
+
+@pytest.mark.parametrize(
+    ("name", "session"),
+    [
+        ("claude", "3b0a2f5e-7d6c-4f9e-8a51-0c7f2d9e1b44"),
+        ("codex", "0199a213-81c0-7800-8aa1-bbab2a035a53"),
+    ],
+)
+def test_the_session_is_found_in_the_log(tmp_path: Path, name: str, session: str) -> None:
+    log = tmp_path / "log.jsonl"
+    lines = (SAMPLES / f"{name}.jsonl").read_text().splitlines()
+    log.write_bytes(
+        b"".join(
+            orjson.dumps({"type": "stdout", "content": line, "timestamp": STAMP}) + b"\n" for line in lines
+        )
+    )
+    assert conversation.session_of(str(log), name) == session
+    assert conversation.session_of(str(log), "text") == ""
+    assert conversation.session_of(str(tmp_path / "nothing"), name) == ""
