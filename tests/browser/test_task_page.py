@@ -410,7 +410,7 @@ class TestTask:
         expect(page.locator("#status")).to_have_value("inreview")
         page.keyboard.press("4")
         expect(page.locator(".history-entry").first).to_be_visible()
-        expect(page.locator("#history")).to_contain_text("inreview")
+        expect(page.locator("#history")).to_contain_text("to In review")
 
     def test_a_refused_start_says_why(self, page: Page, runs: Runs) -> None:
         open_task(page, runs.task("Badly begun"))

@@ -3,10 +3,9 @@
 import { api } from "../api.js";
 import { find, h, reconcile, setText } from "../dom.js";
 import { ago, whole } from "../time.js";
+import { sentence } from "./sentences.js";
 
 const WAIT = 400;
-const TABLES = { tasks: "the task", task_attempts: "an attempt", execution_processes: "a run", projects: "the project" };
-const HIDDEN = new Set(["updated_at", "created_at", "position"]);
 
 export class History {
   constructor(page) {
@@ -39,44 +38,37 @@ export class History {
   }
 
   #show(entries) {
-    const shown = entries.filter((entry) => !HIDDEN.has(entry.field));
+    const names = this.#names();
+    const shown = entries.map((entry) => ({ ...entry, said: sentence(entry, names) })).filter(({ said }) => said);
     if (!shown.length) {
       this.list.replaceChildren(h("li.history-note", {}, "Nothing happened yet."));
       return;
     }
     this.list.querySelector(".history-note")?.remove();
     reconcile(this.list, shown, {
-      keyOf: (entry) => entry.id ?? `${entry.at}${entry.object_id}${entry.field}`,
-      make: () => h("li.history-entry", {}, h("span.history-what"), h("time.count")),
+      keyOf: (entry) => entry.id,
+      make: () => h("li.history-entry", {}, h("span.history-what", {}, h("strong"), " ", h("span")), h("time.count")),
       update: (element, entry) => this.#fill(element, entry),
     });
   }
 
-  #fill(element, entry) {
+  #fill(element, { actor_label: who, said, at }) {
     const [what, time] = element.children;
-    const who = entry.actor?.label ?? entry.actor_label ?? entry.actor ?? "";
-    setText(time, ago(entry.at));
-    time.title = whole(entry.at);
-    const text = `${who}\0${sentence(entry)}`;
-    if (what.dataset.shown === text) return;
-    what.dataset.shown = text;
-    what.replaceChildren(...(who ? [h("strong", {}, who), " "] : []), sentence(entry));
+    setText(what.firstChild, who);
+    setText(what.lastChild, said);
+    setText(time, ago(at));
+    time.dateTime = at;
+    time.title = whole(at);
   }
-}
 
-/** An entry in words: "changed the task's status from todo to inprogress". */
-export function sentence({ table, operation, field, old, value, summary }) {
-  if (summary) return summary;
-  const thing = TABLES[table] ?? table;
-  if (operation === "add" && !field) return `made ${thing}`;
-  if (operation === "remove" && !field) return `deleted ${thing}`;
-  const name = String(field ?? "").replaceAll("_", " ");
-  const from = old === undefined || old === null || old === "" ? "" : ` from ${brief(old)}`;
-  return `set ${thing}’s ${name}${from} to ${brief(value)}`;
-}
-
-function brief(value) {
-  if (value === null || value === undefined || value === "") return "nothing";
-  const text = typeof value === "string" ? value : JSON.stringify(value);
-  return text.length > 120 ? `“${text.slice(0, 120)}…”` : `“${text}”`;
+  /** What attempts and runs are called on this page, by id. */
+  #names() {
+    const names = new Map();
+    this.page.document.attempts.forEach((attempt, i) => {
+      names.set(attempt.id, { number: i + 1, attempt });
+      const runs = this.page.document.runs(attempt.id);
+      for (const run of runs) names.set(run.id, { number: i + 1, run, runs });
+    });
+    return names;
+  }
 }

@@ -1,0 +1,61 @@
+// Entries of a history as sentences that begin with who did it. Pure.
+
+import { runName } from "./words.js";
+
+const STATUSES = { todo: "To do", inprogress: "In progress", inreview: "In review", done: "Done", cancelled: "Cancelled" };
+const ENDS = { completed: "completed", failed: "failed", killed: "stopped", interrupted: "interrupted" };
+/** What follows from other things that are told, or is for machines. */
+const UNTOLD = new Set([
+  "position", "worktree", "branch", "base_commit", "merge_commit", "started_at", "completed_at", "before_head_commit", "after_head_commit",
+]);
+const LONGEST = 120;
+
+/**
+ * @param {{table: string, object_id: string, operation: string, field: string, old: any, value: any}} entry
+ * @param {Map<string, object>} names {number, attempt} or {number, run, runs} by id
+ * @returns {string} empty where there is nothing to tell
+ */
+export function sentence(entry, names) {
+  const { table, operation, field } = entry;
+  if (UNTOLD.has(field)) return "";
+  const known = names.get(entry.object_id);
+  if (operation === "move") return "moved it to another project";
+  if (table === "tasks") return aboutTask(entry);
+  if (table === "task_attempts") return aboutAttempt(entry, known);
+  if (table === "execution_processes") return aboutRun(entry, known);
+  return field ? `set ${field.replaceAll("_", " ")} to ${brief(entry.value)}` : "";
+}
+
+function aboutTask({ operation, field, old, value }) {
+  if (!field) return operation === "add" ? "made the task" : "deleted the task";
+  if (field === "status") return `moved the task from ${STATUSES[old] ?? old} to ${STATUSES[value] ?? value}`;
+  if (field === "title") return `renamed the task from ${brief(old)} to ${brief(value)}`;
+  if (field === "description") return "changed the description";
+  if (field === "labels") return value?.length ? `set the labels to ${value.join(", ")}` : "took the labels off";
+  return `set the task’s ${field.replaceAll("_", " ")} to ${brief(value)}`;
+}
+
+function aboutAttempt({ operation, field, value }, known) {
+  const name = known ? `attempt #${known.number}` : "an attempt";
+  if (!field && operation === "add") return `started ${name}${known ? ` with ${known.attempt.executor}` : ""}`;
+  if (!field) return `deleted ${name}`;
+  if (field === "outcome") return `${value} ${name}`;
+  if (field === "kept_ref") return value ? `kept the uncommitted work of ${name} as ${value}` : "";
+  return `set the ${field.replaceAll("_", " ")} of ${name} to ${brief(value)}`;
+}
+
+function aboutRun({ operation, field, value }, known) {
+  const name = known ? `${runName(known.run, known.runs)} of attempt #${known.number}` : "a run";
+  if (!field) return operation === "add" ? `queued ${name}` : `took back ${name}`;
+  if (field === "status" && ENDS[value]) return `ended ${name}: ${ENDS[value]}`;
+  if (field === "status") return value === "running" ? `began ${name}` : `put ${name} back into the queue`;
+  if (field === "exit_code") return value ? `noted exit code ${value} of ${name}` : "";
+  if (field === "prompt") return `changed the prompt of ${name}`;
+  return `set the ${field.replaceAll("_", " ")} of ${name} to ${brief(value)}`;
+}
+
+function brief(value) {
+  if (value === null || value === undefined || value === "") return "nothing";
+  const text = typeof value === "string" ? value : JSON.stringify(value);
+  return `“${text.length > LONGEST ? `${text.slice(0, LONGEST)}…` : text}”`;
+}
