@@ -1,0 +1,127 @@
+"""The parts of a log that the page asks for, by HTTP."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from asgiref.sync import sync_to_async
+from django.contrib.auth.models import User
+from django.test import AsyncClient, Client
+
+from tasks import housekeeping, runfiles
+from tasks.models import ExecutionProcess, Task, TaskAttempt
+from tasks.supervision.records import record
+from tasks.tokens import issue_token
+
+STAMP = "2026-01-01T00:00:00.000000Z"
+
+
+@pytest.fixture(autouse=True)
+def data_folder(settings: Any, tmp_path: Path) -> None:
+    settings.VIBE_DATA = tmp_path / "data"
+
+
+@pytest.fixture
+def process(task: Task) -> ExecutionProcess:
+    attempt = TaskAttempt.objects.create(task=task, executor="script", branch="b", target_branch="main")
+    process = ExecutionProcess.objects.create(
+        task_attempt=attempt,
+        run_reason="codingagent",
+        status="completed",
+        completed_at="2020-01-01T00:00:00Z",
+    )
+    folder = runfiles.folder_of(process.pk)
+    folder.make()
+    Path(folder.log).write_bytes(b"".join(record("stdout", f"line {n}", STAMP) for n in range(100)))
+    return process
+
+
+def lines(client: Client, process: ExecutionProcess, query: str) -> Any:
+    answer = client.get(f"/api/processes/{process.pk}/logs/lines?{query}")
+    assert answer.status_code == 200, answer.content
+    return answer.json()
+
+
+def test_lines_by_number_from_either_end(as_admin: Client, process: ExecutionProcess) -> None:
+    found = lines(as_admin, process, "first=10&count=2")
+    assert (found["first"], found["total"]) == (10, 100)
+    assert [one["content"] for one in found["records"]] == ["line 10", "line 11"]
+    found = lines(as_admin, process, "first=-3&count=10")
+    assert (found["first"], [one["content"] for one in found["records"]]) == (
+        97,
+        ["line 97", "line 98", "line 99"],
+    )
+    assert lines(as_admin, process, "first=-1000&count=1")["first"] == 0
+    assert lines(as_admin, process, "first=5000&count=1")["records"] == []
+
+
+def test_the_cursor_of_lines_is_where_the_next_ones_begin(
+    as_admin: Client, process: ExecutionProcess
+) -> None:
+    cursor = lines(as_admin, process, "first=0&count=40")["cursor"]
+    page = as_admin.get(f"/api/processes/{process.pk}/logs?after={cursor}&limit=1").json()
+    assert [one["content"] for one in page] == ["line 40"]
+
+
+def test_a_page_has_exactly_the_fields_of_a_record(as_admin: Client, process: ExecutionProcess) -> None:
+    page = as_admin.get(f"/api/processes/{process.pk}/logs?limit=3").json()
+    assert [one["content"] for one in page] == ["line 97", "line 98", "line 99"]
+    assert set(page[0]) == {"id", "type", "content", "timestamp"}
+    talk = as_admin.get(f"/api/processes/{process.pk}/logs?limit=3&view=conversation").json()
+    assert [(one["kind"], one["text"]) for one in talk] == [("raw", f"line {n}") for n in (97, 98, 99)]
+
+
+def test_a_log_reads_the_same_after_a_vacuum(as_admin: Client, process: ExecutionProcess) -> None:
+    before = lines(as_admin, process, "first=0&count=100")
+    report = housekeeping.tidy()
+    assert report.compressed_logs == 1
+    assert Path(runfiles.folder_of(process.pk).log + ".gz").exists()
+    assert lines(as_admin, process, "first=0&count=100") == before
+    assert housekeeping.tidy().compressed_logs == 0
+
+
+def test_the_folder_of_a_deleted_run_is_removed(process: ExecutionProcess, as_admin: Client) -> None:
+    folder = Path(runfiles.folder_of(process.pk).path)
+    process.delete()
+    assert housekeeping.tidy().removed_folders == 1
+    assert not folder.exists()
+
+
+def test_disk_use_counts_logs(process: ExecutionProcess) -> None:
+    project = process.task_attempt.task.project
+    (found,) = housekeeping.disk_use(type(project).objects.filter(pk=project.pk))
+    assert found.logs >= Path(runfiles.folder_of(process.pk).log).stat().st_size
+    assert found.worktrees == 0
+
+
+@pytest.mark.parametrize("part", ["lines", "search?q=x"])
+def test_who_may_not_see_the_run_finds_nothing(
+    as_member: Client, process: ExecutionProcess, part: str
+) -> None:
+    address = f"/api/processes/{process.pk}/logs/{part}"
+    assert Client().get(address).status_code == 401
+    answer = as_member.get(address)
+    assert answer.status_code == 404
+    assert "detail" in answer.json()
+
+
+@pytest.mark.parametrize("query", ["first=x", "count=1.5"])
+def test_bad_numbers_are_refused(as_admin: Client, process: ExecutionProcess, query: str) -> None:
+    assert as_admin.get(f"/api/processes/{process.pk}/logs/lines?{query}").status_code == 422
+
+
+@pytest.mark.django_db(transaction=True)
+async def test_a_search_streams_its_hits(admin: User, process: ExecutionProcess) -> None:
+    token = await sync_to_async(issue_token)(admin)
+    client, headers = AsyncClient(), {"Authorization": f"Bearer {token}"}
+    answer = await client.get(f"/api/processes/{process.pk}/logs/search?q=LINE 7", headers=headers)
+    assert answer.status_code == 200
+    said = b"".join([part async for part in answer.streaming_content])
+    found = [json.loads(line) for line in said.splitlines()]
+    assert [one["line"] for one in found if "line" in one] == [7, *range(70, 80)]
+    assert found[-1] == {"done": True, "hits": 11, "truncated": False}
+    for query, words in (("", "1 to 1000"), ("q=(&regex=1", "no regular expression")):
+        answer = await client.get(f"/api/processes/{process.pk}/logs/search?{query}", headers=headers)
+        assert answer.status_code == 422
+        assert words in answer.json()["detail"]
