@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any, Final
@@ -29,6 +30,8 @@ from tasks.tokens import bearer
 _PROGRAM: Final = Path(__file__).resolve().parent / "log_search.py"
 _MOST_LINES: Final = 5000
 _LONGEST_QUERY: Final = 1000
+_searches: Final = threading.BoundedSemaphore(8)
+"""Each search is a process of its own."""
 
 
 def lines(request: HttpRequest, process_id: UUID) -> HttpResponse:
@@ -92,17 +95,32 @@ def search(request: HttpRequest, process_id: UUID) -> HttpResponseBase:
 
 
 async def _hits(folder: str, query: dict[str, Any]) -> AsyncIterator[bytes]:
+    if not _searches.acquire(blocking=False):
+        yield _gave_up("Many searches go on already: try again in a moment.")
+        return
+    try:
+        async for data in _found(folder, query):
+            yield data
+    finally:
+        _searches.release()
+
+
+async def _found(folder: str, query: dict[str, Any]) -> AsyncIterator[bytes]:
     worker = await asyncio.to_thread(_start, folder, query)
     assert worker.stdout is not None
     try:
         while data := await asyncio.to_thread(os.read, worker.stdout.fileno(), 65536):
             yield data
         if await asyncio.to_thread(worker.wait):
-            yield b'{"done":true,"hits":0,"truncated":true,"error":"The search took too long and was ended."}\n'
+            yield _gave_up("The search took too long and was ended.")
     finally:
         worker.kill()
         worker.stdout.close()
         worker.wait()
+
+
+def _gave_up(why: str) -> bytes:
+    return json.dumps({"done": True, "hits": 0, "truncated": True, "error": why}).encode() + b"\n"
 
 
 def _start(folder: str, query: dict[str, Any]) -> "subprocess.Popen[bytes]":

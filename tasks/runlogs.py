@@ -138,7 +138,7 @@ class RunLog:
     # -- feeding ---------------------------------------------------------------------------------
 
     async def _feed(self, position: int) -> None:
-        since_status = 0.0
+        since_status, patience = 0.0, POLL_SECONDS
         while self._end is None:
             if self._file.size() > position:
                 batch = await asyncio.to_thread(self._frames, position, BLOCK, 0)
@@ -149,8 +149,9 @@ class RunLog:
                     self._bounds = {bound for bound in self._bounds if bound >= self.store.floor}
                     continue
             since_status += POLL_SECONDS
-            if self._has_exit() or since_status >= _STATUS_SECONDS:
-                since_status = 0.0
+            if since_status >= (patience if self._has_exit() else _STATUS_SECONDS):
+                # The runner writes the end down a moment after exit.json; where it is away, that takes longer.
+                since_status, patience = 0.0, min(patience * 1.5, _STATUS_SECONDS)
                 await self._look_for_end(position)
             await asyncio.sleep(POLL_SECONDS)
 

@@ -178,7 +178,7 @@ class LogRecord(Schema):
 
 
 class ConversationEntry(Schema):
-    """A line of an agent's output in the common shape of docs/agents.md; one line may make several."""
+    """A line of an agent's output in the common shape of docs/runs.md; one line may make several."""
 
     id: str
     kind: Literal["message", "thinking", "tool", "result", "usage", "error", "system", "raw"]
