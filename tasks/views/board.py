@@ -32,11 +32,13 @@ def board(request: HttpRequest, project_id: UUID) -> HttpResponse:
         project = get_project(request.user, project_id)
         cursor = current_cursor(frozenset({project.pk}))
         document = read_document(project)
+    shown = columns(document)
     executors = startable(request.user)
     data = {"project": str(project.pk), "cursor": cursor, "document": document, "executors": executors}
     context = {
         "project": project,
-        "columns": columns(document),
+        "columns": shown,
+        "cancelled": len(shown[-1].cards),
         "total": len(document["tasks"]),
         "executors": executors,
         "may_change": request.user.has_perm(CHANGE_PROJECT),

@@ -159,7 +159,8 @@ export function paletteColour(index) {
 
 /**
  * Fills an element with a line's runs. The first 16 colours are classes (`ansi-fg-1`), so that the theme
- * decides; the others are exact and set through the CSSOM, which the page's policy allows.
+ * decides. The others are given through the CSSOM, which the page's policy allows: backgrounds exactly, and
+ * text in their hue (`ansi-fg-exact`), dark or light enough to be read on the theme's surface.
  */
 export function renderLine(element, text) {
   element.replaceChildren(
@@ -176,12 +177,26 @@ export function renderLine(element, text) {
 function paint(span, style) {
   for (const flag of Object.values(FLAGS)) if (style[flag]) span.classList.add(`ansi-${flag}`);
   const [fg, bg] = style.inverse ? [style.bg, style.fg] : [style.fg, style.bg];
-  colour(span, "fg", "color", fg);
-  colour(span, "bg", "backgroundColor", bg);
+  if (isExact(bg)) {
+    span.style.backgroundColor = exact(bg);
+    span.style.color = fg === undefined ? inkOn(exact(bg)) : exact(fg);
+  } else if (bg !== undefined) {
+    span.classList.add(`ansi-bg-${bg}`);
+  }
+  if (fg === undefined || isExact(bg)) return;
+  if (!isExact(fg)) {
+    span.classList.add(`ansi-fg-${fg}`);
+  } else {
+    span.classList.add("ansi-fg-exact");
+    span.style.setProperty("--ink", exact(fg));
+  }
 }
 
-function colour(span, kind, property, value) {
-  if (value === undefined) return;
-  if (typeof value === "number" && value < 16) span.classList.add(`ansi-${kind}-${value}`);
-  else span.style[property] = typeof value === "number" ? paletteColour(value) : value;
+const isExact = (colour) => typeof colour === "string" || colour >= 16;
+const exact = (colour) => (typeof colour === "string" ? colour : colour < 16 ? `var(--ansi-${colour})` : paletteColour(colour));
+
+/** Black or white, whichever can be read on a background. */
+function inkOn(background) {
+  const [r, g, b] = background.match(/\d+/g).map(Number);
+  return 0.299 * r + 0.587 * g + 0.114 * b > 140 ? "#000" : "#fff";
 }

@@ -29,8 +29,16 @@ function makeCard() {
   return template.content.firstElementChild.cloneNode(true);
 }
 
+// What each element shows, so that a board of hundreds redraws only the cards that changed.
+const drawn = new WeakMap();
+
 function update(element, card, isNew, board, extra) {
-  fillCard(element, card, extra(card));
+  const more = extra(card);
+  const state = JSON.stringify([card, more]);
+  if (drawn.get(element) !== state) {
+    drawn.set(element, state);
+    fillCard(element, card, more);
+  }
   element.classList.toggle("is-pending", board.isMoving(card.id));
   if (isNew && board.drawn) element.classList.add("is-new");
 }
@@ -99,6 +107,7 @@ function drawCounts(status, number, visible) {
   const words = visible === number ? String(number) : `${visible} of ${number}`;
   const column = find(`#column-${status}`);
   column.dataset.count = number;
+  if (status === "cancelled") column.parentElement.dataset.cancelled = number;
   setText(find(".count", column), words);
   setText(find(`#tab-${status} .count`), words);
 }

@@ -13,6 +13,7 @@ export class Keyboard {
     this.board = board;
     this.selection = selection;
     this.active = null;
+    this.tabbable = null;
     find("#columns").addEventListener("focusin", (event) => this.#activate(event.target.closest(".card")));
     const onCard = () => focusedCard() !== null;
     const onBoard = () => onCard() || document.activeElement === document.body || document.activeElement?.matches("main, .cards");
@@ -34,10 +35,11 @@ export class Keyboard {
   /** One card at a time is in the order of Tab; the others are reached by arrows. Called after each drawing. */
   roving() {
     const active = (this.active && cardElement(this.active)) || find(".columns .card");
-    for (const card of findAll(".columns .card")) {
-      const index = card === active ? "0" : "-1";
-      for (const part of findAll("a, button, input", card)) if (part.getAttribute("tabindex") !== index) part.setAttribute("tabindex", index);
+    if (active === this.tabbable) return;
+    for (const [card, index] of [[this.tabbable, "-1"], [active, "0"]]) {
+      for (const part of card ? findAll("a, button, input", card) : []) part.setAttribute("tabindex", index);
     }
+    this.tabbable = active;
   }
 
   focus(id) {

@@ -8,6 +8,7 @@ import { STATUSES, STATUS_WORDS } from "./model.js";
 export class Selection {
   #ids = new Set();
   #anchor = null;
+  #marked = false;
 
   constructor(board, { startMany }) {
     this.board = board;
@@ -62,11 +63,12 @@ export class Selection {
   /** Marks the selected cards; those that are gone are forgotten. */
   draw() {
     for (const id of this.#ids) if (!this.board.task(id)) this.#ids.delete(id);
-    for (const card of findAll(".columns .card")) {
+    for (const card of this.size || this.#marked ? findAll(".columns .card") : []) {
       const selected = this.#ids.has(card.dataset.key);
       card.classList.toggle("is-selected", selected);
       find(".card-check", card).checked = selected;
     }
+    this.#marked = this.size > 0;
     document.body.classList.toggle("is-selecting", this.size > 0);
     this.#drawBar();
   }
