@@ -1,0 +1,1 @@
+"""The same room, as its peers would make it."""
