@@ -97,7 +97,7 @@ class Checkout:
     def finish(self, update: FileUpdate) -> None:
         """Puts the new index in place and ends the lock."""
         if update.index_tree != update.to_tree:
-            git.run("read-tree", "-m", update.index_tree, cwd=self.folder, env=self.env)
+            git.run("read-tree", "--reset", update.index_tree, cwd=self.folder, env=self.env)
         git.run("update-index", "-q", "--refresh", cwd=self.folder, env=self.env, accept=(0, 1))
         beside = self._index.with_name("index.vibe")
         shutil.copyfile(self.env["GIT_INDEX_FILE"], beside)
@@ -128,7 +128,7 @@ class Checkout:
 
     def reset_to(self, update: FileUpdate) -> None:
         """Makes the checkout's index hold the new state, when the files have it already."""
-        git.run("read-tree", "-m", update.to_tree, cwd=self.folder, env=self.env)
+        git.run("read-tree", "--reset", update.to_tree, cwd=self.folder, env=self.env)
 
 
 def restore(folder: Path, update: FileUpdate) -> None:

@@ -12,17 +12,23 @@ _open: "dict[UUID, set[tuple[DiffLog, asyncio.AbstractEventLoop]]]" = {}
 _lock = threading.Lock()
 
 
-def add(log: "DiffLog") -> None:
+async def enter(log: "DiffLog") -> None:
+    """Adds a log once those of the same attempt that are still closing have closed: they leave their state to it."""
+    loop = asyncio.get_running_loop()
     with _lock:
-        _open.setdefault(log.attempt_id, set()).add((log, asyncio.get_running_loop()))
+        before = [held for held, where in _open.get(log.attempt_id, ()) if where is loop]
+        _open.setdefault(log.attempt_id, set()).add((log, loop))
+    for held in before:
+        await held.gone.wait()
 
 
-def discard(log: "DiffLog") -> None:
+def leave(log: "DiffLog") -> None:
     with _lock:
         held = _open.get(log.attempt_id, set())
         held -= {entry for entry in held if entry[0] is log}
         if not held:
             _open.pop(log.attempt_id, None)
+    log.gone.set()
 
 
 def poke(attempt_id: UUID) -> None:

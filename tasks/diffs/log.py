@@ -69,6 +69,8 @@ class DiffLog:
         self.origin = f"{short}.start"
         self.end = f"{short}.end"
         self.watcher: Watcher | None = None
+        self.gone = asyncio.Event()
+        """Closed: what it knew is saved."""
         self._complete = asyncio.Event()
         """The first state is there."""
         self._finished = False
@@ -83,21 +85,23 @@ class DiffLog:
     # --- for the engine
 
     async def opened(self) -> None:
+        await live.enter(self)
         self._restored = await self._in_thread(self.records.restore, saved_state(self.attempt_id))
-        live.add(self)
         loop = asyncio.get_running_loop()
         self._tasks = [loop.create_task(self._feed()), loop.create_task(self._tell_status())]
 
     async def closed(self) -> None:
-        live.discard(self)
-        for task in self._tasks:
-            task.cancel()
-        if self._tasks:
-            await asyncio.wait(self._tasks)
-        if self._job is not None and not self._job.done():
-            await asyncio.wait([self._job])
-        if self._complete.is_set() and not self._finished:
-            await self._in_thread(self.records.save, saved_state(self.attempt_id))
+        try:
+            for task in self._tasks:
+                task.cancel()
+            if self._tasks:
+                await asyncio.wait(self._tasks)
+            if self._job is not None and not self._job.done():
+                await asyncio.wait([self._job])
+            if self._complete.is_set() and not self._finished:
+                await self._in_thread(self.records.save, saved_state(self.attempt_id))
+        finally:
+            live.leave(self)
 
     async def is_over(self, cursor: str) -> bool:
         if cursor != self.end:
@@ -186,7 +190,7 @@ class DiffLog:
         """Keeps up with a worktree until the attempt's record says that it is no longer the one to follow."""
         self._shown = found
         with tempfile.TemporaryDirectory(prefix="vibe-diff-") as folder:
-            self.watcher = watcher = await self._in_thread(self._watch, found.folder)
+            watcher = await self._watching(found.folder)
             try:
                 watcher.attach(self._poked.set)
                 tracker = Tracker(found.folder, found.base, limits(), index_file=Path(folder, "index"))
@@ -199,6 +203,18 @@ class DiffLog:
                 self.watcher = None
                 if self._job is not None and not self._job.done():
                     await asyncio.wait([self._job])
+
+    async def _watching(self, folder: Path) -> Watcher:
+        try:
+            self.watcher = await self._in_thread(self._watch, folder)
+        except asyncio.CancelledError:
+            # The thread goes on; what it opens is closed.
+            if self._job is not None:
+                await asyncio.wait([self._job])
+                if self._job.exception() is None:
+                    self._job.result().close()
+            raise
+        return self.watcher
 
     def _watch(self, folder: Path) -> Watcher:
         try:
@@ -306,8 +322,10 @@ class DiffLog:
 
     async def _wait(self, seconds: float) -> None:
         """Until something happens, at most this long."""
+        # Not wait_for, which in Python 3.11 loses a cancellation that comes together with what it waits for.
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._poked.wait(), seconds)
+            async with asyncio.timeout(seconds):
+                await self._poked.wait()
 
     async def _in_thread(self, work: Callable[..., T], *args: Any) -> T:
         # Shielded: a thread cannot be cancelled, and `closed` waits for what it does.

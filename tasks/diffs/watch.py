@@ -295,6 +295,10 @@ class InotifyWatcher:
             self._ignored_files.clear()
         self._ignored_files.update(paths)
 
+    def watched(self) -> list[str]:
+        """The folders that have a watch, relative to the worktree."""
+        return list(self._watches)
+
     def close(self) -> None:
         with self._lock:
             if self._closed:

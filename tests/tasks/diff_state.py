@@ -41,28 +41,41 @@ def git_says(worktree: Path, base: str) -> State:
             ["git", "rev-parse", "--git-path", "index"], cwd=worktree, env=env, capture_output=True, text=True
         ).stdout.strip()
         shutil.copy(worktree / index, Path(folder, "index"))
-        env |= {"GIT_INDEX_FILE": str(Path(folder, "index")), "GIT_LITERAL_PATHSPECS": "1"}
+        common = subprocess.run(
+            ["git", "rev-parse", "--git-common-dir"], cwd=worktree, env=env, capture_output=True, text=True
+        ).stdout.strip()
+        env |= {
+            "GIT_INDEX_FILE": str(Path(folder, "index")),
+            "GIT_LITERAL_PATHSPECS": "1",
+            "GIT_OBJECT_DIRECTORY": folder,
+            "GIT_ALTERNATE_OBJECT_DIRECTORIES": str((worktree / common / "objects").resolve()),
+        }
         git = _Git(worktree, env)
-        git("add", "--intent-to-add", "--all", ".")
+        git("add", "--all", ".")
         fields = git("diff", "--name-status", "-z", "-M", base).split(b"\0")[:-1]
-        state: State = {}
+        changes = []
         while fields:
             status = fields.pop(0).decode()
             old = fields.pop(0) if status[0] == "R" else None
-            path = fields.pop(0)
-            if status[0] != "U":
-                record = _record(git, base, status[0], path, old)
-                state[str(record["file"])] = record
+            changes.append((status[0], fields.pop(0), old))
+        patches = (b"\n" + git("diff", "-M", base)).split(b"\ndiff --git ")[1:]
+        counts = git("diff", "-M", "--numstat", base).split(b"\n")[:-1]
+        state: State = {}
+        for (status, path, old), count in zip(changes, counts, strict=True):
+            # A change of type is a deletion and an addition.
+            parts = [patches.pop(0) for _ in range(2 if status == "T" else 1)]
+            record = _shown(status, path, old, [part.removesuffix(b"\n") + b"\n" for part in parts], count)
+            state[str(record["file"])] = record
+        assert not patches
         return state
 
 
-def _record(git: _Git, base: str, status: str, path: bytes, old: bytes | None) -> dict[str, object]:
-    names = [os.fsdecode(name) for name in (old, path) if name is not None]
-    patch = git("diff", "-M", base, "--", *names)
-    counts = git("diff", "-M", "--numstat", "-z", base, "--", *names).split(b"\t")
-    sections = patch.split(b"\ndiff --git ")
-    hunks = b"\n".join(section[section.index(b"\n@@ ") + 1 :] for section in sections if b"\n@@ " in section)
-    binary = b"\nBinary files " in patch
+def _shown(
+    status: str, path: bytes, old: bytes | None, patches: list[bytes], count: bytes
+) -> dict[str, object]:
+    added, deleted = count.split(b"\t")[:2]
+    hunks = b"".join(patch[patch.index(b"\n@@ ") + 1 :] for patch in patches if b"\n@@ " in patch)
+    binary = any(b"\nBinary files " in patch for patch in patches)
     change = {"A": "added", "D": "deleted", "R": "renamed"}.get(status, "modified")
     if change == "modified" and not hunks and not binary:
         change = "mode"
@@ -71,8 +84,8 @@ def _record(git: _Git, base: str, status: str, path: bytes, old: bytes | None) -
         "diff": "" if binary else hunks.decode(errors="replace"),
         "change": change,
         "old_path": None if old is None else name_for_clients(old),
-        "additions": 0 if counts[0] == b"-" else int(counts[0]),
-        "deletions": 0 if counts[1] == b"-" else int(counts[1]),
+        "additions": 0 if added == b"-" else int(added),
+        "deletions": 0 if deleted == b"-" else int(deleted),
         "omitted": "binary" if binary else None,
     }
 
