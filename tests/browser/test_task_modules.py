@@ -128,7 +128,8 @@ class TestAnsi:
             f"<img src=x onerror=alert(1)>{ESC}[38;5;200m<b>",
         )
         assert html == (
-            '&lt;img src=x onerror=alert(1)&gt;<span style="color: rgb(255, 0, 215);">&lt;b&gt;</span>'
+            "&lt;img src=x onerror=alert(1)&gt;"
+            '<span class="ansi-fg-exact" style="--ink: rgb(255, 0, 215);">&lt;b&gt;</span>'
         )
 
 

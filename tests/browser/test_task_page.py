@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Page, expect
 
 from tests.browser.conftest import PATIENCE, Api
@@ -18,6 +19,7 @@ pytestmark = needs_chromium
 expect.set_options(timeout=PATIENCE)
 
 LINES = scaled(1_000_000, 30_000)
+SAMPLE = Path(__file__).resolve().parents[1] / "data" / "conversations" / "claude.jsonl"
 ENDED = ("completed", "failed", "killed", "interrupted")
 
 
@@ -90,6 +92,15 @@ def shown(page: Page) -> list[str]:
     return page.locator(".log-line:not(.is-continued) .log-text").all_inner_texts()
 
 
+def check(page: Page, where: str) -> None:
+    """axe finds nothing to complain of."""
+    report = Axe().run(page)
+    found = [
+        (one["id"], [node["html"][:200] for node in one["nodes"]]) for one in report.response["violations"]
+    ]
+    assert not found, (where, found)
+
+
 @pytest.fixture(scope="module")
 def printed(runs: Runs) -> str:
     script = r"""
@@ -109,9 +120,7 @@ class TestOutput:
         expect(line(page, "plain <b>text</b>")).to_be_visible()
         coloured = line(page, "red and orange")
         expect(coloured.locator(".ansi-fg-1.ansi-bold")).to_have_text("red")
-        expect(coloured.locator("span", has_text=re.compile("^orange$"))).to_have_css(
-            "color", "rgb(255, 135, 0)"
-        )
+        expect(coloured.locator(".ansi-fg-exact")).to_have_text("orange")
         expect(page.locator(".log-stderr .log-text")).to_have_text("careful")
 
     def test_a_progress_bar_is_one_line_and_a_prompt_is_joined(self, page: Page, printed: str) -> None:
@@ -318,6 +327,28 @@ class TestChanges:
         expect(page.locator(".diff-comment-text")).to_have_count(0)
 
 
+class TestConversation:
+    @pytest.fixture
+    def talk(self, runs: Runs, server: LiveServer) -> str:
+        server.manage("executor", "--format", "claude", "talker", "--", "cat", str(SAMPLE))
+        task = runs.task("Talks")
+        body = {"task_id": task, "executor": "talker", "prompt": "Say hello."}
+        runs.ended(runs.api("POST", "/api/task-attempts", body))
+        return task
+
+    def test_messages_and_tools_with_their_results_folded(self, page: Page, talk: str) -> None:
+        open_task(page, talk, "?view=log")
+        expect(page.locator(".log-line").first).to_be_visible()
+        page.keyboard.press("3")
+        expect(page.locator(".talk-message").first).to_be_visible()
+        tool = page.locator(".talk-tool").first
+        expect(tool.locator(".talk-output")).to_be_hidden()
+        tool.locator("summary").click()
+        expect(tool.locator(".talk-output")).to_be_visible()
+        expect(page.locator(".talk-usage")).to_contain_text("tokens in")
+        check(page, "conversation")
+
+
 class TestFollowUps:
     def test_one_is_queued_changed_and_taken_back(self, page: Page, runs: Runs) -> None:
         task = runs.task("Works for a while")
@@ -433,6 +464,31 @@ class TestTask:
         open_task(page, task)
         runs.api("DELETE", f"/api/tasks/{task}")
         expect(page.locator("#task-notices")).to_contain_text("deleted")
+
+    @pytest.mark.parametrize("scheme", ["light", "dark"])
+    def test_axe_finds_no_violation(
+        self,
+        scheme: Any,
+        open_context: Callable[..., Any],
+        runs: Runs,
+        printed: str,
+        changed: tuple[str, Any],
+    ) -> None:
+        page = open_context(color_scheme=scheme, reduced_motion="reduce").new_page()
+        open_task(page, printed, "?view=log")
+        expect(line(page, "careful")).to_be_visible()
+        page.keyboard.press("s")
+        expect(page.get_by_role("dialog")).to_be_visible()
+        check(page, "start")
+        page.keyboard.press("Escape")
+        check(page, "output")
+        open_task(page, changed[0], "?view=changes#file=src%2Fapp.py")
+        row = page.locator(".diff-file", has_text="src/app.py").locator(".diff-line.is-add")
+        expect(row.locator(".hl-string.diff-mark")).to_be_visible()
+        row.locator(".diff-number").nth(1).click()
+        check(page, "changes")
+        open_task(page, runs.task("Not begun either"))
+        check(page, "not begun")
 
     def test_it_fits_a_phone(self, open_context: Callable[..., Any], runs: Runs) -> None:
         task, _ = runs.done("echo on a phone; echo x > phone.txt", "On a phone")
