@@ -50,11 +50,28 @@ class Health:
     running: int = 0
 
 
+class _Noting:
+    """Keeps whatever goes wrong inside the block, and goes on after it."""
+
+    def __init__(self, health: Health) -> None:
+        self._health = health
+
+    def __enter__(self) -> None:
+        """Nothing is needed before."""
+
+    def __exit__(self, kind: Any, fault: BaseException | None, trace: Any) -> bool:
+        if fault is not None:
+            self._health.crashes += 1
+            self._health.last_error = f"{type(fault).__name__}: {fault}"
+            logger.error("The runner crashed and starts again.", exc_info=fault)
+        return isinstance(fault, Exception)
+
+
 class Runner:
     """`start()` once in the server process, `stop()` at its end: the runs themselves go on.
 
     One runner works on a data folder at a time (a lock on runner.lock); a second waits until it is gone.
-    A crash of the thread is logged, kept in `health` and answered by a new thread.
+    A crash is logged, kept in `health`, and answered by a fresh start.
     """
 
     def __init__(self) -> None:
@@ -95,15 +112,11 @@ class Runner:
             return  # it is about to wake anyway
 
     def _guard(self) -> None:
-        with ThreadPoolExecutor(1, thread_name_prefix="runner") as worker:
-            while not self._stopping.is_set():
-                fault = worker.submit(self._work).exception()
-                if fault is not None:
-                    self.health.alive = False
-                    self.health.crashes += 1
-                    self.health.last_error = f"{type(fault).__name__}: {fault}"
-                    logger.error("The runner crashed and starts again.", exc_info=fault)
-                    self._stopping.wait(_RESTART_SECONDS)
+        # A plain daemon thread, not a pool's worker: the interpreter waits for those when it ends.
+        while not self._stopping.is_set():
+            with _Noting(self.health):
+                self._work()
+            self._stopping.wait(_RESTART_SECONDS)
 
     def _work(self) -> None:
         try:
