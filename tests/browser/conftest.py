@@ -145,3 +145,18 @@ def titles(page: Page, status: str) -> list[str]:
 
 def card(page: Page, title: str) -> Any:
     return page.locator(".columns .card", has=page.get_by_role("link", name=title, exact=True))
+
+
+def lift(page: Page, title: str, target: Any) -> None:
+    """Takes a card in hand and holds it over the target."""
+    start, end = middle(card(page, title)), middle(target)
+    page.mouse.move(*start)
+    page.mouse.down()
+    page.mouse.move(start[0] + 8, start[1] + 8)
+    page.mouse.move(*end, steps=4)
+    page.locator(".is-dragging").wait_for()
+
+
+def middle(locator: Any) -> tuple[float, float]:
+    box = locator.bounding_box()
+    return box["x"] + box["width"] / 2, box["y"] + box["height"] / 2

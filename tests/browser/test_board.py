@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.browser.conftest import PATIENCE, Api, card, open_board, titles
+from tests.browser.conftest import PATIENCE, Api, card, lift, middle, open_board, titles
 from tests.needs import needs_chromium
 
 pytestmark = [needs_chromium, pytest.mark.xdist_group("browser-board")]
@@ -257,25 +257,11 @@ def test_a_phone_shows_one_column_at_a_time_and_nothing_sticks_out(api: Api, ope
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
 
 
-def lift(page: Page, title: str, target: Any) -> None:
-    start, end = middle(card(page, title)), middle(target)
-    page.mouse.move(*start)
-    page.mouse.down()
-    page.mouse.move(start[0] + 8, start[1] + 8)
-    page.mouse.move(*end, steps=4)
-    page.locator(".is-dragging").wait_for()
-
-
 def drag(page: Page, title: str, target: Any, below: bool = True) -> None:
     lift(page, title, target)
     x, y = middle(target)
     page.mouse.move(x, y if below else y - 14)
     page.mouse.up()
-
-
-def middle(locator: Any) -> tuple[float, float]:
-    box = locator.bounding_box()
-    return box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
 
 
 def expect_titles(page: Page, status: str, wanted: list[str]) -> None:

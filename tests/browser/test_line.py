@@ -1,5 +1,7 @@
 """The line between page and server: lost, found again, shared by many tabs; and never a page that lies."""
 
+import json
+import re
 import signal
 import time
 from typing import Any
@@ -7,7 +9,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.browser.conftest import PATIENCE, Api, card, open_board, wait_live
+from tests.browser.conftest import PATIENCE, Api, card, lift, open_board, wait_live
 from tests.live import LiveServer
 from tests.needs import needs_chromium
 from tests.scale import scaled
@@ -31,8 +33,20 @@ def expect_true(page: Page, api: Api, project: str) -> None:
     assert shown == sorted(task["title"] for task in wanted.values())
 
 
+def rendered(page: Page, project: str) -> Any:
+    """What the server would render now."""
+    text = page.request.get(f"/projects/{project}/").text()
+    found = re.search(r'<script type="application/json" id="board-data">(.*?)</script>', text)
+    assert found
+    return json.loads(found[1])["document"]
+
+
 def test_a_killed_server_comes_back_to_a_true_page(api: Api, server: LiveServer, page: Page) -> None:
-    project = api.project("Before")
+    """Round after round, while somebody types, a card is in hand and a run prints: nothing is lost, no reload."""
+    project = api.project("Before", "Carried")
+    busy = api.task(project, "Busy")
+    script = "i=0; while [ $i -lt 100000 ]; do echo line $i; i=$((i+1)); sleep 0.05; done"
+    api("POST", "/api/task-attempts", {"task_id": busy, "executor": "script", "prompt": script})
     open_board(page, project)
     page.evaluate("window.sameDocument = true")
     page.keyboard.press("c")
@@ -44,11 +58,27 @@ def test_a_killed_server_comes_back_to_a_true_page(api: Api, server: LiveServer,
         api.task(project, f"Made after restart {number}")
         wait_live(page)
         expect_true(page, api, project)
-    assert page.evaluate("window.sameDocument"), "the page was reloaded"
+        expect(page.locator("#column-inprogress .run-state")).to_have_text("Running")
+    typed = "".join(f"{number} " for number in range(scaled(20, 3)))
     expect(page.locator("#create-name")).to_be_focused()
-    expect(page.locator("#create-name")).to_have_value(
-        "".join(f"{number} " for number in range(scaled(20, 3)))
-    )
+    expect(page.locator("#create-name")).to_have_value(typed)
+    page.keyboard.press("Escape")
+    for number in range(scaled(10, 1)):
+        status = ("done", "todo")[number % 2]
+        lift(page, "Carried", page.locator(f"#column-{status}"))
+        server.kill()
+        expect(page.locator("#line")).to_have_attribute("data-state", "reconnecting")
+        server.start()
+        wait_live(page)
+        page.mouse.up()
+        expect(page.locator(f"#column-{status} .card", has_text="Carried")).to_be_visible()
+        page.locator(".is-pending").wait_for(state="detached")
+        expect_true(page, api, project)
+    (run,) = [one for one in api("GET", "/api/processes") if one["status"] == "running"]
+    api("POST", f"/api/processes/{run['id']}/stop")
+    expect(page.locator("#column-inreview .run-state")).to_have_text("Stopped")
+    wait_for(lambda: page.evaluate("vibe.live.document") == rendered(page, project))
+    assert page.evaluate("window.sameDocument"), "the page was reloaded"
 
 
 def test_a_move_while_the_server_is_away_is_refused_plainly(api: Api, server: LiveServer, page: Page) -> None:
@@ -178,3 +208,37 @@ def test_twelve_tabs_of_one_browser_are_all_live(api: Api, open_context: Any) ->
     assert answered == 200
     for page in pages:
         expect_true(page, api, project)
+
+
+COUNT_NOTIFICATIONS = """
+    if (location.protocol === "http:") localStorage.setItem("vibe.notifications", "on");
+    globalThis.told = [];
+    globalThis.Notification = class extends Notification {
+        constructor(title, options) {
+            super(title, options);
+            told.push(title);
+        }
+    };
+"""
+
+
+def test_the_end_of_a_run_is_told_once_however_many_tabs(api: Api, open_context: Any) -> None:
+    project = api.project("Short work")
+    context = open_context(permissions=["notifications"])
+    context.add_init_script(COUNT_NOTIFICATIONS)
+    pages = [open_board(context.new_page(), project) for _ in range(3)]
+    for page in pages:
+        show(page, "hidden")
+    task = api.tasks(project)["Short work"]["id"]
+    api("POST", "/api/task-attempts", {"task_id": task, "executor": "script", "prompt": "echo done"})
+    told = lambda: [title for page in pages for title in page.evaluate("told")]  # noqa: E731
+    wait_for(lambda: told() == ["Short work"])
+    watching = [page for page in pages if page.title().startswith("(1) ")]
+    assert watching, "no title says that something waits"
+    for page in pages:
+        show(page, "visible")
+        wait_live(page)
+    for page in pages:
+        expect(page.locator("#column-inreview .run-state")).to_have_text("Needs review")
+        assert not page.title().startswith("(")
+    assert told() == ["Short work"]

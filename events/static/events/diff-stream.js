@@ -82,9 +82,10 @@ export class DiffStream extends EventTarget {
     this.#flush();
   }
 
+  /** Changes are handed on at once; of a first state, which may be of thousands of files, now and then. */
   #note(path) {
     this.#changed.add(path);
-    this.#frame ||= setTimeout(() => this.#flush(), 16);
+    this.#frame ||= setTimeout(() => this.#flush(), this.ready ? 16 : 150);
   }
 
   #flush() {

@@ -45,7 +45,7 @@ export class EventSourceManager extends EventTarget {
   /**
    * @param {string} url with its query, without a cursor
    * @param {object} options cursor: the id to resume after; names: further event names to pass on ("finished");
-   *   heartbeatSeconds: the server's beat, 15 by default; keepHidden: () => true where a hidden page stays connected;
+   *   heartbeatSeconds: the server's beat, 15 by default; keepHidden: (manager) => true where a hidden page stays connected;
    *   share: take messages from other tabs that read the same stream while this one waits for its turn
    */
   constructor(url, { cursor = null, names = [], heartbeatSeconds, keepHidden = () => false, share = false } = {}) {
@@ -80,6 +80,7 @@ export class EventSourceManager extends EventTarget {
     on(window, "online", () => this.retryNow());
     on(window, "offline", () => this.#suspect());
     if (this.#channel) on(this.#channel, "message", ({ data }) => this.#overhear(data));
+    this.#keepHidden(this);
     if (this.#hidden()) this.#pause();
     else this.#connect();
     return this;
@@ -95,6 +96,11 @@ export class EventSourceManager extends EventTarget {
   /** Tries at once instead of at retryAt. */
   retryNow() {
     if (["reconnecting", "offline", "signedout"].includes(this.#state)) this.#connect();
+  }
+
+  /** What keepHidden says has changed: a hidden page may have to connect after all. */
+  reconsider() {
+    if (!this.#hidden()) this.#resume();
   }
 
   /** Starts over from `cursor` (null: from the first). */
@@ -222,7 +228,7 @@ export class EventSourceManager extends EventTarget {
   }
 
   #hidden() {
-    return document.visibilityState === "hidden" && !this.#keepHidden();
+    return document.visibilityState === "hidden" && !this.#keepHidden(this);
   }
 
   #visibility() {

@@ -93,15 +93,24 @@ function chime() {
   setTimeout(() => context.close(), 1_500);
 }
 
-/** A hidden tab stays connected only where notifications are wanted, and then one tab of all. */
-let watcher = false;
-export function keepWatching() {
+const asked = new Set();
+const watching = new Set();
+
+/**
+ * For an EventSourceManager's keepHidden: a hidden tab stays connected only where notifications are wanted, and then
+ * one tab of all that read the same stream: the one that holds a lock, which passes on when that tab closes.
+ */
+export function keepWatching(manager) {
   if (!wanted()) return false;
   if (!navigator.locks) return true;
-  navigator.locks.request("vibe.watcher", { ifAvailable: true }, (lock) => {
-    if (!lock) return undefined;
-    watcher = true;
-    return new Promise(() => {});
-  });
-  return watcher;
+  const { url } = manager;
+  if (!asked.has(url)) {
+    asked.add(url);
+    navigator.locks.request(`vibe.watcher ${url}`, () => {
+      watching.add(url);
+      manager.reconsider();
+      return new Promise(() => {});
+    });
+  }
+  return watching.has(url);
 }
