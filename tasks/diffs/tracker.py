@@ -17,8 +17,8 @@ from tasks import git
 from tasks.diffs.index import PrivateIndex, within
 from tasks.diffs.parse import Change, Parser, shown
 
-MANY_PATHS: Final = 1000
-"""From so many on, one question about everything is cheaper."""
+MANY_PATHS: Final = 200
+"""From so many on, one question about everything is cheaper: git compares each file with each of them."""
 _READ_BYTES: Final = 256 * 1024
 _OPTIONS: Final = (
     "--raw", "--numstat", "--patch", "-z", "-M", "-U3", "--inter-hunk-context=0", "--no-color", "--no-ext-diff",
@@ -135,7 +135,8 @@ class Tracker:
         new = listing.untracked | {path for path in known if self.known[path].status in _PAIRED}
         if all(self._is_file(path) for path in listing.tracked | known) and not (new and self._has_gone()):
             return paths
-        return paths | self._partners()
+        asked = paths | self._partners()
+        return asked if len(asked) <= MANY_PATHS else None
 
     def _has_gone(self) -> bool:
         return any(known.status in "DR" for known in self.known.values())
