@@ -9,6 +9,8 @@ import { fileHash } from "./places.js";
 
 /** Changed lines above which a file starts folded. */
 export const LARGE = 600;
+/** The height of a file's header with the borders, in CSS pixels. */
+const HEAD = 39;
 /** Rows drawn at once; the rest on request. */
 const ROWS = 1_500;
 
@@ -37,8 +39,8 @@ export class DiffFile {
 
   get isFolded() {
     if (this.folded !== null) return this.folded;
-    const { change, additions, deletions } = this.record;
-    return change === "deleted" || additions + deletions > LARGE;
+    const { change, additions, deletions, omitted } = this.record;
+    return !omitted && (change === "deleted" || additions + deletions > LARGE);
   }
 
   setRecord(record) {
@@ -120,6 +122,8 @@ export class DiffFile {
   draw() {
     if (!this.shown) {
       this.body.style.minHeight ||= `${this.#estimate()}px`;
+      // As long as it is far from the eye the browser need not lay it out; this is how high it would be.
+      this.element.style.containIntrinsicBlockSize = `auto ${HEAD + parseFloat(this.body.style.minHeight)}px`;
       return;
     }
     this.body.style.minHeight = "";

@@ -7,6 +7,7 @@ import { fileHash } from "./places.js";
 export class DiffTree {
   constructor() {
     this.folded = new Set();
+    this.rows = new Map();
     this.files = [];
     this.current = null;
     this.filter = h("input.input.diff-filter", { type: "search", placeholder: "Filter files", "aria-label": "Filter files", spellcheck: "false" });
@@ -24,24 +25,30 @@ export class DiffTree {
 
   setCurrent(path) {
     if (path === this.current) return;
+    const before = this.rows.get(this.current);
     this.current = path;
-    for (const row of this.list.children) this.#point(row);
+    if (before) this.#point(before);
+    const row = this.rows.get(path);
+    if (!row) return;
+    this.#point(row);
+    row.scrollIntoView({ block: "nearest" });
   }
 
   #draw() {
     const sought = this.filter.value.trim().toLowerCase();
     const files = sought ? this.files.filter(({ file }) => file.toLowerCase().includes(sought)) : this.files;
-    reconcile(this.list, [...this.#rows(fileTree(files), 0)], {
+    this.rows.clear();
+    reconcile(this.list, [...this.#walk(fileTree(files), 0)], {
       keyOf: (row) => (row.file ? `f${row.path}` : `d${row.path}`),
       make: (row) => (row.file ? this.#makeFile() : this.#makeFolder()),
       update: (element, row) => this.#update(element, row),
     });
   }
 
-  *#rows(nodes, depth) {
+  *#walk(nodes, depth) {
     for (const node of nodes) {
       yield { ...node, depth };
-      if (!this.folded.has(node.path)) yield* this.#rows(node.children, depth + 1);
+      if (!this.folded.has(node.path)) yield* this.#walk(node.children, depth + 1);
     }
   }
 
@@ -61,6 +68,7 @@ export class DiffTree {
 
   #update(element, { name, path, file, depth }) {
     element.path = path;
+    if (file) this.rows.set(path, element);
     const row = element.firstElementChild;
     row.style.paddingInlineStart = `${8 + depth * 14}px`;
     if (!file) {

@@ -27,6 +27,8 @@ export class DiffView extends EventTarget {
     this.settings = { following, tree };
     this.options = { ignoreWhitespace: false };
     this.files = new Map();
+    this.order = [];
+    this.pending = [];
     this.viewed = readViewed(attemptId);
     this.comments = comments ? new Comments(attemptId) : null;
     this.highlighter = new Highlighter(element.dataset.highlight);
@@ -34,6 +36,7 @@ export class DiffView extends EventTarget {
     this.#build();
     this.#listen();
     this.stream = new DiffStream(attemptId);
+    this.stream.addEventListener("progress", ({ detail }) => this.#say(detail));
     this.stream.addEventListener("files", ({ detail }) => this.#changed(detail.changed));
     for (const name of ["ready", "finished", "state"]) this.stream.addEventListener(name, () => this.#say());
     this.stream.start();
@@ -137,22 +140,19 @@ export class DiffView extends EventTarget {
       fresh.element.dataset.key = path;
       if (this.isViewed(record)) fresh.fold(true);
       this.files.set(path, fresh);
-      this.pending = [...(this.pending ?? []), fresh];
+      this.pending.push(fresh);
     }
   }
 
   #order() {
-    placeInOrder(this.list, this.#ordered().map((file) => file.element));
-    for (const file of this.pending ?? []) this.sight.observe(file.element);
+    this.order = [...this.files.values()].sort((a, b) => comparePaths(a.path, b.path));
+    placeInOrder(this.list, this.order.map((file) => file.element));
+    for (const file of this.pending) this.sight.observe(file.element);
     this.pending = [];
   }
 
-  #ordered() {
-    return [...this.files.values()].sort((a, b) => comparePaths(a.path, b.path));
-  }
-
   #count() {
-    const records = this.#ordered().map((file) => file.record);
+    const records = this.order.map((file) => file.record);
     const sum = (name) => records.reduce((total, record) => total + record[name], 0);
     this.counts = { files: records.length, additions: sum("additions"), deletions: sum("deletions") };
     this.tree.setFiles(records.map((record) => ({ ...record, comments: this.comments?.of(record.file).length ?? 0 })));
@@ -165,12 +165,12 @@ export class DiffView extends EventTarget {
     this.#say();
   }
 
-  #say() {
+  #say(progress = null) {
     const { files = 0, additions = 0, deletions = 0 } = this.counts ?? {};
     const { ready, finished, state } = this.stream ?? {};
     this.summary.replaceChildren(
       ...(files ? [h("strong", {}, `${files.toLocaleString()} ${files === 1 ? "file" : "files"}`), " ", h("span.plus", {}, `+${additions}`), " ", h("span.minus", {}, `−${deletions}`)] : []),
-      ...(ready || finished || state === "gone" ? [] : [h("span.count", {}, files ? " · loading…" : "")]),
+      ...(ready || finished || state === "gone" ? [] : [h("span.count", {}, progress ? ` ${progress.done.toLocaleString()} of ${progress.total.toLocaleString()}…` : files ? " loading…" : "")]),
     );
     this.message.hidden = files > 0;
     this.message.replaceChildren(...this.#emptyMessage(ready || finished, state));
@@ -202,7 +202,7 @@ export class DiffView extends EventTarget {
     if (!this.list?.scrollTop) return [];
     const edge = this.list.getBoundingClientRect().top;
     const below = (element) => element.getBoundingClientRect().bottom > edge + 40;
-    const from = this.#ordered().find(({ element }) => below(element));
+    const from = this.#firstBelow(edge + 40);
     if (!from) return [];
     const rows = findAll(".diff-line", from.body).filter(below).slice(0, 40);
     const next = from.element.nextElementSibling;
@@ -223,8 +223,18 @@ export class DiffView extends EventTarget {
   }
 
   #current() {
-    const edge = this.list.getBoundingClientRect().top + 60;
-    return this.#ordered().find(({ element }) => element.getBoundingClientRect().bottom > edge);
+    return this.#firstBelow(this.list.getBoundingClientRect().top + 60);
+  }
+
+  /** The first file that reaches below a height of the window. */
+  #firstBelow(edge) {
+    let [low, high] = [0, this.order.length];
+    while (low < high) {
+      const middle = (low + high) >> 1;
+      if (this.order[middle].element.getBoundingClientRect().bottom > edge) high = middle;
+      else low = middle + 1;
+    }
+    return this.order[low];
   }
 
   #resized() {
@@ -239,7 +249,7 @@ export class DiffView extends EventTarget {
   }
 
   #foldAll() {
-    const files = this.#ordered();
+    const files = this.order;
     const fold = files.some((file) => !file.isFolded);
     this.keepPlace(() => files.forEach((file) => file.fold(fold)));
   }
@@ -307,7 +317,7 @@ export class DiffView extends EventTarget {
   }
 
   #stepFile(by) {
-    const files = this.#ordered();
+    const files = this.order;
     const at = files.indexOf(this.#current());
     const edge = this.list.getBoundingClientRect().top;
     const begun = at >= 0 && files[at].element.getBoundingClientRect().top < edge - 4;
@@ -319,7 +329,8 @@ export class DiffView extends EventTarget {
 
   #stepChange(by) {
     const rows = findAll(".diff-line", this.list).filter((row) => row.item.lines.some((line) => line && line.kind !== "context"));
-    const starts = rows.filter((row) => !rows.includes(row.previousElementSibling));
+    const changed = new Set(rows);
+    const starts = rows.filter((row) => !changed.has(row.previousElementSibling));
     const edge = this.list.getBoundingClientRect().top + 120;
     const from = this.pointed?.isConnected ? starts.findLastIndex((row) => isAtOrBefore(row, this.pointed)) : null;
     let at = from === null ? starts.findIndex((row) => row.getBoundingClientRect().top >= edge - 80) : from + by;

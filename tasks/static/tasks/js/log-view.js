@@ -189,7 +189,7 @@ export class LogView {
 
   async #inSight(first, last) {
     this.#mark();
-    if (await this.source.ensure(first, last)) this.window.refresh(first, last);
+    if (await this.source.ensure(first, last)) this.window.refresh(first - 1, last);
   }
 
   #mark() {

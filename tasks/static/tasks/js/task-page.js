@@ -11,6 +11,7 @@ import { AttemptBar } from "./task/attempt-bar.js";
 import { Attempts } from "./task/attempts.js";
 import { Composer } from "./task/composer.js";
 import { TaskDocument } from "./task/document.js";
+import { tellOfEnds } from "./task/ends.js";
 import { TaskHead } from "./task/head.js";
 import { History } from "./task/history.js";
 import { Runs } from "./task/runs.js";
@@ -34,6 +35,7 @@ class TaskPage {
     this.history = new History(this);
     this.#listen();
     this.#shortcuts();
+    tellOfEnds(this.document);
     this.document.start();
     watchLine(this.document.manager);
     this.update();

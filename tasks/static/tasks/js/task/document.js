@@ -8,7 +8,13 @@ import { keepWatching } from "../notifications.js";
 const TABLES = ["projects", "tasks", "task_attempts", "execution_processes"];
 const byAge = (a, b) => (a.created_at < b.created_at ? -1 : a.created_at > b.created_at ? 1 : a.id < b.id ? -1 : 1);
 
-/** Events: "change", once a frame, after the records have all changes that have come. */
+const ENDED = /^\/execution_processes\/([^/]+)\/status$/;
+const ENDS = new Set(["completed", "failed", "killed", "interrupted"]);
+
+/**
+ * Events: "change", once a frame, after the records have all changes that have come; "ended" {id}, when a run
+ * of any task of the project has ended.
+ */
 export class TaskDocument extends EventTarget {
   #emit = inNextFrame(() => this.dispatchEvent(new CustomEvent("change")));
 
@@ -62,8 +68,14 @@ export class TaskDocument extends EventTarget {
   apply(operation) {
     if (operation.path === "") this.document = this.#narrowed(operation.value ?? {});
     else if (this.#concerns(operation)) this.document = applyPatch(this.document, operation);
-    else return;
+    else return this.#tellEnd(operation);
     this.#emit();
+    return this.#tellEnd(operation);
+  }
+
+  #tellEnd({ path, value }) {
+    const id = ENDS.has(value) && ENDED.exec(path)?.[1];
+    if (id) this.dispatchEvent(new CustomEvent("ended", { detail: { id } }));
   }
 
   /** Takes in a record that a request answered with, so that the page need not wait for the stream to say it. */
