@@ -69,7 +69,7 @@ _CODEX = ("codex", "exec", "--json", "--sandbox", "workspace-write")
 BUILTIN: Final = {
     definition.name: definition
     for definition in (
-        _shipped("demo", (sys.executable, _DEMO), env=("VIBE_DEMO_SECONDS",)),
+        _shipped("demo", (sys.executable, "-X", "utf8", _DEMO), env=("VIBE_DEMO_SECONDS",)),
         _shipped(SCRIPT, (SHELL, "{script}")),
         _shipped(
             "claude",
