@@ -21,7 +21,7 @@ def events_of(data: bytes) -> list[tuple[str, Any]]:
     """(id, data) of each message."""
     found = []
     for block in data.decode().split("\n\n"):
-        lines = dict(line.split(": ", 1) for line in block.splitlines() if not line.startswith(":"))
+        lines = dict(line.split(": ", 1) for line in block.split("\n") if line and not line.startswith(":"))
         if "data" in lines:
             found.append((lines["id"], json.loads(lines["data"])))
     return found

@@ -103,7 +103,10 @@ class Convergence(RuleBasedStateMachine):
         def work() -> UUID | None:
             if not Project.objects.filter(pk=project).exists():
                 return None
-            return Task.objects.create(project_id=project, title=f"{title}secret-{project}", labels=labels).pk
+            task = Task.objects.create(project_id=project, title=f"{title}secret-{project}", labels=labels)
+            attempt = TaskAttempt.objects.create(task=task, executor="x", branch="b", target_branch="m")
+            ExecutionProcess.objects.create(task_attempt=attempt, run_reason="codingagent")
+            return task.pk
 
         return self.by(writer, work)
 
@@ -291,9 +294,10 @@ def test_every_client_converges() -> None:
     run_state_machine_as_test(
         Convergence,
         settings=settings(
-            max_examples=scaled(150, 8),
-            stateful_step_count=scaled(50, 25),
+            max_examples=scaled(300, 12),
+            stateful_step_count=scaled(50, 30),
             deadline=None,
             suppress_health_check=list(HealthCheck),
+            database=None,
         ),
     )
