@@ -1,0 +1,78 @@
+"""Colours fit the lines that they are of, whatever the code."""
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tasks import highlight, markdown
+
+CODE = st.text(st.sampled_from("abcdef01 \t(){}[]'\"\\#/*=<>&;:,.\r\ufeff\u2028é😀\x00\x0c"), max_size=40)
+
+
+def units(text: str) -> int:
+    return len(text.encode("utf-16-le", "surrogatepass")) // 2
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.sampled_from(["a.py", "a.js", "a.css", "a.md", "a.html", "Makefile", "a.c"]),
+    st.lists(CODE, max_size=8),
+)
+def test_runs_never_reach_past_their_line(file: str, lines: list[str]) -> None:
+    found = highlight.tokens(file, lines)
+    assert len(found) == len(lines)
+    for runs, line in zip(found, lines, strict=True):
+        assert sum(length for _, length in runs) <= units(line)
+
+
+def test_lengths_are_counted_as_javascript_counts() -> None:
+    (runs,) = highlight.tokens("a.py", ["'😀' + x"])
+    assert runs[0] == ("string", 4)
+
+
+def test_a_comment_over_lines_colours_each() -> None:
+    found = highlight.tokens("a.c", ["/* one", "two */ int x;"])
+    assert found[0] == [("comment", 6)]
+    assert found[1][0] == ("comment", 6)
+
+
+@pytest.mark.parametrize(
+    ("file", "line"),
+    [("unknown.zzz", "text"), ("a.py", "x" * 3000), ("a.py", "")],
+    ids=["unknown", "long", "empty"],
+)
+def test_what_is_not_coloured_stays_plain(file: str, line: str) -> None:
+    assert highlight.tokens(file, [line]) == [[]]
+
+
+class TestMarkdown:
+    @pytest.mark.parametrize(
+        "text",
+        [
+            "<script>alert(1)</script>",
+            "<img src=x onerror=alert(1)>",
+            "[x](javascript:alert(1))",
+            "[x](data:text/html,<script>)",
+            "![x](https://example.com/x.png)",
+            "<a href='javascript:alert(1)'>x</a>",
+            "```<script>\nalert(1)\n```",
+            "```html\n<script>alert(1)</script>\n```",
+            "[x]: javascript:alert(1)\n[x]",
+        ],
+    )
+    def test_nothing_runs_and_nothing_loads(self, text: str) -> None:
+        html = str(markdown.render(text)).lower()
+        for danger in ("<script", "<img", "<iframe", 'href="javascript', 'href="data'):
+            assert danger not in html
+
+    def test_what_people_write(self) -> None:
+        html = markdown.render("# T\n\n- a\n- ~~b~~\n\n|x|\n|-|\n|1|\n\n[d](https://example.com)\nnext")
+        for part in (
+            "<h1>T</h1>",
+            "<li>a</li>",
+            "<s>b</s>",
+            "<td>1</td>",
+            'rel="noopener noreferrer"',
+            "<br>",
+        ):
+            assert part in html
