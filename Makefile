@@ -20,7 +20,7 @@ run: .venv/installed
 	@$(BIN)/python manage.py serve
 
 test: .venv/installed-dev
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
 
 lint: .venv/installed-dev
 	$(BIN)/ruff format --check .

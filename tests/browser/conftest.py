@@ -1,4 +1,7 @@
-"""A real Chromium against a real server. One browser for all tests of a worker, one server for a module."""
+"""A real Chromium against a real server, one of each for a module.
+
+Not for longer: while Playwright runs, its event loop is this thread's, and nothing else may use the database there.
+"""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -25,7 +28,7 @@ PATIENCE = 20_000
 HEARTBEAT = 1.0
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     with sync_playwright() as playwright:
         started = playwright.chromium.launch(executable_path=CHROMIUM, args=[*ARGUMENTS])
