@@ -295,10 +295,12 @@ class DiffLog:
         while True:
             await self._status_due.wait()
             self._status_due.clear()
+            began = time.monotonic()
             status = await loop.run_in_executor(_threads, standing.status_of, self.attempt_id)
             if status is not None:
                 self.records.put_event("status", status)
-            await asyncio.sleep(STATUS_SECONDS)
+            # Asks git about the whole worktree: where that takes long, it is done rarely.
+            await asyncio.sleep(max(STATUS_SECONDS, 10 * (time.monotonic() - began)))
 
     # --- small things
 

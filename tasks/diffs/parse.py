@@ -5,6 +5,7 @@ the counts names stand as they are, ended by NUL; in the headers of patches git 
 """
 
 import os
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
@@ -13,6 +14,8 @@ from events.messages import ChangeKind, FileDiff
 
 _SECTION: Final = b"\ndiff --git "
 _ESCAPES: Final = {7: "a", 8: "b", 9: "t", 10: "n", 11: "v", 12: "f", 13: "r", 34: '"', 92: "\\"}
+_SPECIAL: Final = re.compile(rb'[\x00-\x1f"\\\x7f]')
+_SPECIAL_OR_HIGH: Final = re.compile(rb'[\x00-\x1f"\\\x7f-\xff]')
 _KINDS: Final[dict[str, ChangeKind]] = {"A": "added", "D": "deleted", "R": "renamed"}
 _HEADER_BYTES: Final = 16 * 1024
 """More than the header of a patch ever is: names, modes, object ids."""
@@ -53,16 +56,13 @@ def quoted(name: bytes, *, ascii_only: bool = False) -> bytes:
 
     Source: quote_c_style in git's quote.c.
     """
-    text = "".join(_escaped(byte, ascii_only) for byte in name).encode("latin-1")
-    return name if text == name else b'"' + text + b'"'
+    special = _SPECIAL_OR_HIGH if ascii_only else _SPECIAL
+    return b'"' + special.sub(_escaped, name) + b'"' if special.search(name) else name
 
 
-def _escaped(byte: int, ascii_only: bool) -> str:
-    if byte in _ESCAPES:
-        return "\\" + _ESCAPES[byte]
-    if byte < 32 or byte == 127 or (ascii_only and byte > 127):
-        return f"\\{byte:03o}"
-    return chr(byte)
+def _escaped(found: re.Match[bytes]) -> bytes:
+    byte = found[0][0]
+    return b"\\" + (_ESCAPES[byte].encode() if byte in _ESCAPES else b"%03o" % byte)
 
 
 def shown(path: str) -> str:
