@@ -13,6 +13,7 @@ _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
 _F_SETPIPE_SZ = 1031
 _PIPE_BYTES = 256 * 1024
+_KILL_AGAIN = 0.1
 
 
 class CannotStart(Exception):
@@ -137,3 +138,23 @@ class Family:
             if member.group != self.pid:
                 processes.send(member, number)
         return len(members)
+
+
+class Stopping:
+    """SIGINT (unless `polite` is empty), SIGTERM, SIGKILL, each after the grace of the one before; the last
+    again and again, since whatever forks faster than it is found must be found again."""
+
+    def __init__(self, family: Family, polite: Sequence[float], grace: float) -> None:
+        self._family = family
+        self._steps = [(signal.SIGINT, seconds) for seconds in polite] + [(signal.SIGTERM, grace)]
+        self.due = 0.0
+        """When the next signal is due, by the steady clock."""
+
+    def go_on(self, now: float) -> None:
+        if now < self.due:
+            return
+        number, grace = self._steps.pop(0) if self._steps else (signal.SIGKILL, _KILL_AGAIN)
+        self._family.signal(number)
+        if number == signal.SIGTERM:
+            self._family.signal(signal.SIGCONT)  # what is suspended could not even end
+        self.due = now + grace

@@ -7,7 +7,6 @@ Past its cap the log takes no more output, and says so too.
 """
 
 import contextlib
-import errno
 import os
 from collections.abc import Callable
 
@@ -87,6 +86,7 @@ class LogFile:
         with contextlib.suppress(OSError):
             os.unlink(self._reserve)
         self.closed = False
+        self.look_after()
         if self.dropped_records:
             last_words = [
                 f"{self.dropped_records} records ({self.dropped_bytes} bytes) were not kept.",
@@ -99,8 +99,6 @@ class LogFile:
             os.fsync(self._file)
 
     def _put(self, data: bytes) -> None:
-        if os.fstat(self._file).st_nlink == 0:
-            self._restore()
         waiting = self._backlog + data if self._backlog else data
         self.error = None
         while waiting:
@@ -138,8 +136,7 @@ class LogFile:
         try:
             os.makedirs(os.path.dirname(self._path), mode=0o700, exist_ok=True)
             new = os.open(new_path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_CLOEXEC, 0o600)
-        except OSError as error:
-            self.error = error
+        except OSError:
             return
         try:
             position = 0
@@ -148,12 +145,10 @@ class LogFile:
                 while data:
                     data = data[os.write(new, data) :]
             os.replace(new_path, self._path)
-        except OSError as error:
+        except OSError:  # no room for it now: it goes on in the deleted file until the next look
             os.close(new)
             with contextlib.suppress(OSError):
                 os.unlink(new_path)
-            if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.ENOENT):
-                raise
             return
         os.close(self._file)
         self._file = new

@@ -20,20 +20,17 @@ import os
 import select
 import signal
 import sys
-from collections.abc import Iterator
 from typing import Any
 
 from tasks.supervision import child, processes
 from tasks.supervision.folder import RunFolder
-from tasks.supervision.logfile import LogFile
-from tasks.supervision.records import Clock, Lines, record
+from tasks.supervision.output import Output
+from tasks.supervision.records import Clock
 
-_CHUNK = 64 * 1024
-_FLUSH_AFTER = 0.1  # seconds that a line without end waits for its rest
 _TICK = 1.0  # seconds between looks at what nobody tells: the stop file, the log's fate
 _LINGER = 1.0  # seconds that processes left behind by the child may take to end by themselves
 _RETRY = 0.25  # seconds between two tries to write to a full disk
-_KILL_AGAIN = 0.1
+_LOOK_AGAIN = 0.02  # once the child has ended and something it left is still there
 _STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
@@ -70,15 +67,25 @@ def _in_background(folder: RunFolder, spec: dict[str, Any], lock: int, ready: in
         supervisor = Supervisor(folder, spec, lock=lock)
         _let_go_of_terminal()
         supervisor.begin()
-        os.write(ready, b"ready")
+        with contextlib.suppress(OSError):  # nobody waits any more: the run goes on all the same
+            os.write(ready, b"ready")
         os.close(ready)
         supervisor.loop()
         status = 0
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            os.write(ready, f"{error}\n".encode())
     finally:
+        if fault := sys.exc_info()[1]:
+            _report(folder, ready, fault)
         os._exit(status)
+
+
+def _report(folder: RunFolder, ready: int, fault: BaseException) -> None:
+    """Tells whoever waits for the start, else a file: there is no terminal any more."""
+    import traceback  # too large for a program that almost never needs it
+
+    with contextlib.suppress(OSError):
+        os.write(ready, f"{fault}\n".encode())
+    with contextlib.suppress(OSError):
+        folder.write(folder.file("supervisor.err"), "".join(traceback.format_exception(fault)))
 
 
 def _let_go_of_terminal() -> None:
@@ -99,23 +106,20 @@ class Supervisor:
         self._spec = spec
         self._lock = lock
         self._clock = clock or Clock()
-        limit = int(spec["max_message_bytes"])
-        self._log = LogFile(folder.log, int(spec["max_log_bytes"]), self._note)
-        self._lines = {"stdout": Lines("stdout", limit), "stderr": Lines("stderr", limit)}
-        self._kinds: dict[int, str] = {}
-        self._flush_at: dict[str, float] = {}
-        self._prompt = memoryview((spec.get("stdin") or "").encode("utf-8", "replace"))
-        self._stdin = -1
-        self._poll = select.poll()
+        self._output = Output(
+            folder.log,
+            int(spec["max_log_bytes"]),
+            int(spec["max_message_bytes"]),
+            spec.get("stdin") or "",
+            self._clock,
+        )
         self._family: child.Family | None = None
         self._wait_status: int | None = None
         self._reason = "exited"
         self._message = ""
-        self._escalation: Iterator[tuple[signal.Signals, float]] | None = None
-        self._next_signal = 0.0
+        self._stopping: child.Stopping | None = None
         self._linger_until = 0.0
         self._next_tick = 0.0
-        self._blocked_since: float | None = None
         self._started_at = ""
         self._began = 0.0
         self._wake_read, self._wake_write = os.pipe()
@@ -129,6 +133,8 @@ class Supervisor:
         self._folder.reserve_exit()
         self._began = self._clock.steady()
         self._started_at = self._clock.stamp()
+        self._output.poll.register(self._wake_read, select.POLLIN)
+        self._write_state()
         try:
             pid, pipes = child.start(
                 self._spec["argv"],
@@ -137,19 +143,11 @@ class Supervisor:
                 with_stdin=self._spec.get("stdin") is not None,
             )
         except child.CannotStart as fault:
-            self._log.append(record("error", str(fault), self._clock.stamp()))
+            self._output.error(str(fault))
             self._finish("not_started", str(fault))
             return
         self._family = child.Family(pid)
-        self._kinds = {pipes.stdout: "stdout", pipes.stderr: "stderr"}
-        for pipe in self._kinds:
-            os.set_blocking(pipe, False)
-            self._poll.register(pipe, select.POLLIN)
-        if pipes.stdin >= 0:
-            self._stdin = pipes.stdin
-            os.set_blocking(self._stdin, False)
-            self._poll.register(self._stdin, select.POLLOUT)
-        self._poll.register(self._wake_read, select.POLLIN)
+        self._output.attach(pipes)
         self._write_state()
 
     def _catch_signals(self) -> None:
@@ -178,35 +176,33 @@ class Supervisor:
     def loop(self) -> None:
         """Until the child and all its descendants are gone and everything they printed is kept."""
         while self._family and not self._over():
-            self._flush_partial()
+            self._output.flush()
             self._turn()
 
     def _turn(self) -> None:
-        for descriptor, _ in self._poll.poll(self._patience() * 1000):
+        for descriptor, _ in self._output.poll.poll(self._patience() * 1000):
             if descriptor == self._wake_read:
                 self._read_signals()
-            elif descriptor == self._stdin:
-                self._feed_prompt()
             else:
-                self._read_output(descriptor)
+                self._output.handle(descriptor)
         now = self._clock.steady()
-        if self._log.blocked:
-            self._wait_for_disk(now)
+        if self._output.log.blocked:
+            self._wait_for_disk()
         if now >= self._next_tick:
             self._next_tick = now + _TICK
             self._look_around(now)
-        if self._escalation and now >= self._next_signal:
-            self._escalate(now)
+        if self._stopping:
+            self._stopping.go_on(now)
 
     def _patience(self) -> float:
         """Seconds until something has to be done though nothing is heard."""
         now = self._clock.steady()
-        due = [self._next_tick, *self._flush_at.values()]
-        if self._escalation:
-            due.append(self._next_signal)
+        due = [self._next_tick, *self._output.due()]
+        if self._stopping:
+            due.append(self._stopping.due)
         if self._wait_status is not None:
-            due.append(now + 0.02)
-        if self._log.blocked:
+            due.append(now + _LOOK_AGAIN)
+        if self._output.log.blocked:
             due.append(now + _RETRY)
         return max(0.0, min(due) - now)
 
@@ -216,98 +212,27 @@ class Supervisor:
             return False
         now = self._clock.steady()
         if self._family and self._family.members():
-            if self._escalation is None and now >= self._linger_until:
-                self._log.say("The program left processes behind; they are being stopped.")
-                self._stop_softly(now)
+            if self._stopping is None and now >= self._linger_until:
+                self._output.log.say("The program left processes behind; they are being stopped.")
+                self._stopping = child.Stopping(self._family, [], float(self._spec["graces"][1]))
             return False
-        for pipe in list(self._kinds):
-            self._drain(pipe)
-        if self._log.blocked:
-            return False
-        self._feed_last_lines()
+        if not self._output.drain():
+            if self._reason == "exited":
+                return False
+            self._output.give_up()  # whoever stopped it does not wait for the disk
+        self._output.end()
         self._finish(self._reason, self._message)
         return True
 
-    # -- output --------------------------------------------------------------------------------
-
-    def _read_output(self, pipe: int) -> bool:
-        """Reads one chunk; False when there is none now. While the disk is full, nothing is read."""
-        if self._log.blocked:
-            return False
-        try:
-            data = os.read(pipe, _CHUNK)
-        except BlockingIOError:
-            return False
-        kind = self._kinds[pipe]
-        if not data:
-            with contextlib.suppress(KeyError):
-                self._poll.unregister(pipe)
-            os.close(pipe)
-            del self._kinds[pipe]
-            return False
-        lines = self._lines[kind]
-        whole = lines.feed(data, self._clock.stamp())
-        if whole or not lines.pending:
-            self._flush_at.pop(kind, None)
-        if lines.pending:
-            self._flush_at.setdefault(kind, self._clock.steady() + _FLUSH_AFTER)
-        self._log.append(whole)
-        if self._log.blocked:
-            self._watch_output(False)
-        return True
-
-    def _drain(self, pipe: int) -> None:
-        """What is in the pipe now: whoever may still hold its other end does not belong to this run."""
-        while self._read_output(pipe):
-            continue
-
-    def _flush_partial(self) -> None:
-        now = self._clock.steady()
-        for kind in [kind for kind, at in self._flush_at.items() if at <= now]:
-            del self._flush_at[kind]
-            self._log.append(self._lines[kind].flush(self._clock.stamp()))
-
-    def _feed_last_lines(self) -> None:
-        for lines in self._lines.values():
-            self._log.append(lines.end(self._clock.stamp()))
-
-    def _watch_output(self, wanted: bool) -> None:
-        for pipe in self._kinds:
-            if wanted:
-                self._poll.register(pipe, select.POLLIN)
-            else:  # not just "no events": a hang-up is reported even then, again and again
-                with contextlib.suppress(KeyError):
-                    self._poll.unregister(pipe)
-
-    def _feed_prompt(self) -> None:
-        try:
-            written = os.write(self._stdin, self._prompt[:_CHUNK])
-            self._prompt = self._prompt[written:]
-        except BlockingIOError:
-            return
-        except BrokenPipeError:
-            self._prompt = self._prompt[:0]
-        if not self._prompt:
-            self._poll.unregister(self._stdin)
-            os.close(self._stdin)
-            self._stdin = -1
-
-    def _wait_for_disk(self, now: float) -> None:
-        self._log.retry()
-        if not self._log.blocked:
-            self._blocked_since = None
-            self._watch_output(True)
-            return
-        if self._blocked_since is None:
-            self._blocked_since = now
-        waited = now - self._blocked_since
-        if waited >= self._spec["disk_wait"]:
-            why = self._log.error.strerror if self._log.error else "unknown"
-            self._log.give_up()
-            self._watch_output(True)
+    def _wait_for_disk(self) -> None:
+        waited = self._output.retry()
+        if waited and waited >= self._spec["disk_wait"]:
+            error = self._output.log.error
+            self._output.give_up()
             self._stop(
                 "log_failed",
-                f"The log could not be written for {waited:.0f} seconds ({why}); the run was stopped.",
+                f"The log could not be written for {waited:.0f} seconds "
+                f"({error.strerror if error else 'unknown'}); the run was stopped.",
             )
 
     # -- what happens to the child -------------------------------------------------------------
@@ -343,12 +268,12 @@ class Supervisor:
             self._stop("timeout", f"The run was stopped after its time limit of {timeout:g} seconds.")
         self._clock.stamp()
         if self._clock.stepped_back >= 1:
-            self._log.say(
+            self._output.log.say(
                 f"The machine's clock was set back by {self._clock.stepped_back:.0f} seconds. "
                 "The times in this log go on from the last one."
             )
             self._clock.stepped_back = 0.0
-        self._log.look_after()
+        self._output.log.look_after()
         if not os.path.exists(self._folder.lock):
             with contextlib.suppress(OSError):
                 self._lock = self._folder.acquire() or self._lock
@@ -367,39 +292,23 @@ class Supervisor:
         if self._reason != "exited" or self._wait_status is not None:
             return
         self._reason, self._message = reason, message
-        self._log.say(message)
-        graces = self._spec["graces"]
-        self._escalation = self._steps((signal.SIGINT, float(graces[0])), (signal.SIGTERM, float(graces[1])))
-        self._escalate(self._clock.steady())
-
-    def _stop_softly(self, now: float) -> None:
-        self._escalation = self._steps((signal.SIGTERM, float(self._spec["graces"][1])))
-        self._escalate(now)
-
-    def _steps(self, *gentle: tuple[signal.Signals, float]) -> Iterator[tuple[signal.Signals, float]]:
-        yield from gentle
-        while True:
-            yield signal.SIGKILL, _KILL_AGAIN
-
-    def _escalate(self, now: float) -> None:
-        if self._escalation and self._family:
-            number, grace = next(self._escalation)
-            self._family.signal(number)
-            if number == signal.SIGTERM:
-                self._family.signal(signal.SIGCONT)  # what is suspended could not even end
-            self._next_signal = now + grace
+        self._output.log.say(message)
+        if self._family:
+            graces = self._spec["graces"]
+            self._stopping = child.Stopping(self._family, [float(graces[0])], float(graces[1]))
+            self._stopping.go_on(self._clock.steady())
 
     # -- the end -------------------------------------------------------------------------------
 
     def _finish(self, reason: str, message: str) -> None:
         code = None if self._wait_status is None else os.waitstatus_to_exitcode(self._wait_status)
-        killed_by = signal.Signals(-code).name if code is not None and code < 0 else None
+        killed_by = _name(-code) if code is not None and code < 0 else None
         if killed_by and reason == "exited":
             message = f"The program was ended by the signal {killed_by}."
-            self._log.close([message])
+            self._output.log.close([message])
         else:
             # While it was full the disk refused these words: they come once more, from the reserve.
-            self._log.close([message] if reason == "log_failed" else [])
+            self._output.log.close([message] if reason == "log_failed" else [])
         self._folder.write_exit(
             {
                 "exit_code": code,
@@ -412,5 +321,10 @@ class Supervisor:
             }
         )
 
-    def _note(self, text: str) -> bytes:
-        return record("system", text, self._clock.stamp())
+
+def _name(number: int) -> str:
+    """The name of a signal; a real-time one has only a number."""
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"

@@ -128,16 +128,17 @@ def test_a_log_that_is_cut_says_how_much_is_gone(tmp_path: Path) -> None:
 
 
 def test_a_log_deleted_again_and_again_under_load_is_whole(tmp_path: Path) -> None:
-    run = Run(tmp_path / "run", sys.executable, "-c", COUNT.format(count=100_000))
+    log, go = tmp_path / "run" / "log.jsonl", tmp_path / "go"
+    wait = f"import os, time\nsys.stdout.flush()\nwhile not os.path.exists({str(go)!r}): time.sleep(0.05)\n"
+    run = Run(tmp_path / "run", sys.executable, "-c", COUNT.format(count=100_000) + wait)
     run.start()
-    for _ in range(5):
-        (tmp_path / "run" / "log.jsonl").unlink(missing_ok=True)
-        wait_for(
-            lambda: (tmp_path / "run" / "log.jsonl").exists() or (tmp_path / "run" / "exit.json").exists(),
-            "the log's return",
-        )
+    for _ in range(3):
+        log.unlink()
+        wait_for(log.exists, "the log's return")
+    go.touch()
     run.finish()
     assert [int(line[:6]) for line in run.text().splitlines()] == list(range(100_000))
+    assert len(run.contents("system")) == 3
 
 
 # -- the clock ---------------------------------------------------------------------------------
