@@ -6,8 +6,6 @@ from typing import Any
 
 Record = Mapping[str, Any]
 
-_HEADLINES = {"added": "new file", "deleted": "deleted file", "mode": "changed mode", "renamed": "renamed"}
-
 
 def as_json(record: Record) -> str:
     """One line, so that `jq` and `while read` can take records one by one."""
@@ -45,20 +43,24 @@ def run_line(run: Record) -> str:
 
 
 def diff_text(record: Record) -> str:
-    """One file's difference as `git apply` and `patch -p1` read it; a line of words where there are no hunks."""
+    """One file's difference as `git apply` reads it; a line of words where there are no hunks.
+
+    Records carry no modes, so a new file is given the usual one.
+    """
     new, old = record["file"], record["old_path"] or record["file"]
     lines = [f"diff --git a/{old} b/{new}"]
     if record["change"] == "renamed":
         lines += [f"rename from {old}", f"rename to {new}"]
+    elif record["change"] in ("added", "deleted"):
+        lines.append(f"{'new' if record['change'] == 'added' else 'deleted'} file mode 100644")
     if record["omitted"]:
         lines.append(f"({record['omitted'].replace('_', ' ')}: {diff_stat(record)})")
     elif record["diff"]:
-        if not record["diff"].startswith("--- "):
-            lines.append("--- /dev/null" if record["change"] == "added" else f"--- a/{old}")
-            lines.append("+++ /dev/null" if record["change"] == "deleted" else f"+++ b/{new}")
+        lines.append("--- /dev/null" if record["change"] == "added" else f"--- a/{old}")
+        lines.append("+++ /dev/null" if record["change"] == "deleted" else f"+++ b/{new}")
         lines.append(record["diff"].rstrip("\n"))
-    else:
-        lines.append(f"({_HEADLINES.get(record['change'], record['change'])})")
+    elif record["change"] == "mode":
+        lines.append("(changed mode)")
     return "\n".join(lines)
 
 
