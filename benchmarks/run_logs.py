@@ -94,10 +94,10 @@ def write_log(folder: Path, megabytes: int) -> None:
 async def replay(process_id: str) -> tuple[float, float, int]:
     """Seconds to the first record and to the end, and bytes, of one stream from the first record on."""
     from events.service import EventService
-    from tasks import runlogs
+    from tasks.logstream import RunLog
 
     service = EventService()
-    service.register("logs", runlogs.RunLog)
+    service.register("logs", RunLog)
     began, first, size = time.perf_counter(), 0.0, 0
     async with service.subscribe(f"logs:{process_id}") as chunks:
         async for chunk in chunks:

@@ -16,12 +16,13 @@ class TasksConfig(AppConfig):
 
         from events import lifecycle
         from events.service import service
-        from tasks import records, runlogs
+        from tasks import records
         from tasks.diffs.log import DiffLog
+        from tasks.logstream import RunLog
         from tasks.models import TaskAttempt
 
         records.track_all()
-        service.register("logs", runlogs.RunLog)
+        service.register("logs", RunLog)
         service.register("diff", DiffLog)
         post_save.connect(_look_at_diff, TaskAttempt, dispatch_uid="tasks.diffs.poke")
         lifecycle.on_start(_start_runner)

@@ -92,6 +92,7 @@ def test_a_stop_works_while_the_disk_is_full(small_disk: Path) -> None:
     # The request's file needs room of its own, which a folder entry has.
     os.link(small_disk / "run" / "spec.json", small_disk / "run" / "stop")
     wait_for(lambda: is_gone(state["child"]), "the end of the child")
+    assert run.finish()["reason"] == "stopped", "without waiting for the disk any more"
 
 
 def test_a_log_over_the_system_limit_of_file_sizes_stops_the_run(tmp_path: Path) -> None:

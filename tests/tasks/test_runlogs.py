@@ -12,6 +12,7 @@ from events.logs import Reader
 from events.service import EventService
 from tasks import runfiles, runlogs
 from tasks.errors import Refused
+from tasks.logstream import RunLog
 from tasks.models import ExecutionProcess, Executor, Project, Task, TaskAttempt
 from tasks.supervision.logreader import compress
 from tasks.supervision.records import record
@@ -89,7 +90,7 @@ async def read_all(
     process: ExecutionProcess, cursor: str | None = None, **query: str
 ) -> list[dict[str, str]]:
     service = EventService()
-    service.register("logs", runlogs.RunLog)
+    service.register("logs", RunLog)
     async with service.subscribe(f"logs:{process.pk}", cursor, Reader(parameters=query)) as chunks:
         return await Frames(chunks).all()
 
@@ -117,7 +118,7 @@ async def test_every_cursor_gives_exactly_what_followed_it(process: ExecutionPro
 
 async def test_a_running_log_is_followed(process: ExecutionProcess) -> None:
     service = EventService()
-    service.register("logs", runlogs.RunLog)
+    service.register("logs", RunLog)
     async with (
         service.subscribe(f"logs:{process.pk}") as first,
         service.subscribe(f"logs:{process.pk}") as second,
@@ -136,7 +137,7 @@ async def test_a_running_log_is_followed(process: ExecutionProcess) -> None:
 
 async def test_a_reader_that_comes_late_and_slow_misses_nothing(process: ExecutionProcess) -> None:
     service = EventService()
-    service.register("logs", runlogs.RunLog)
+    service.register("logs", RunLog)
     await asyncio.to_thread(write, process, *(f"{n} {'x' * 500}" for n in range(3000)))
     async with service.subscribe(f"logs:{process.pk}") as chunks:
         frames = Frames(chunks)
@@ -169,7 +170,7 @@ async def test_an_unknown_cursor_starts_over_and_says_so(process: ExecutionProce
 
 
 async def test_a_finished_cursor_is_over(process: ExecutionProcess) -> None:
-    log = runlogs.RunLog(str(process.pk))
+    log = RunLog(str(process.pk))
     assert not await log.is_over(f"{process.pk.hex[:8]}.end")
     await asyncio.to_thread(end, process)
     assert await log.is_over(f"{process.pk.hex[:8]}.end")
@@ -262,10 +263,29 @@ async def test_the_conversation_view_resumes_between_the_entries_of_one_record(
         assert await read_all(process, frame["id"], view="conversation") == whole[index + 1 :]
 
 
+async def test_lines_that_came_in_parts_and_mixed_are_whole_again(process: ExecutionProcess) -> None:
+    def prepare() -> None:
+        folder = runfiles.folder_of(process.pk)
+        folder.make()
+        with open(folder.log, "ab") as file:
+            for kind, content, partial in (
+                *(("stdout", "one ", True), ("stderr", "warn", True), ("stdout", "two", False)),
+                *(("system", "note", False), ("stderr", "ing", False), ("stdout", "three", True)),
+            ):
+                file.write(record(kind, content, STAMP, partial=partial))
+        end(process)
+
+    await asyncio.to_thread(prepare)
+    whole = await read_all(process, view="conversation")
+    assert [json.loads(one["data"])["text"] for one in whole[:-1]] == ["one two", "warning", "note", "three"]
+    for index, frame in enumerate(whole[:-1]):
+        assert await read_all(process, frame["id"], view="conversation") == whole[index + 1 :]
+
+
 async def test_a_line_that_still_goes_on_waits_in_the_conversation_view(process: ExecutionProcess) -> None:
     await asyncio.to_thread(Executor.objects.create, name="talker", argv=["t"], output_format="claude")
     service = EventService()
-    service.register("logs", runlogs.RunLog)
+    service.register("logs", RunLog)
     async with service.subscribe(
         f"logs:{process.pk}", None, Reader(parameters={"view": "conversation"})
     ) as chunks:
