@@ -32,7 +32,8 @@ def check_quiet(folder: Path) -> None:
 
 def check_clean(folder: Path) -> None:
     """Refused (409) with the files where tracked files have changes that are not committed."""
-    found = git.run("status", "--porcelain", "-z", "--untracked-files=no", "--no-renames", cwd=folder).stdout
+    options = ["--untracked-files=no", "--no-renames", "--ignore-submodules=dirty"]
+    found = git.run("status", "--porcelain", "-z", *options, cwd=folder).stdout
     changed = [os.fsdecode(line[3:]) for line in found.split(b"\0") if line]
     if changed:
         raise Refused(

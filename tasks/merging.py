@@ -9,9 +9,14 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from tasks import git
 from tasks.diffs.parse import quoted, shown
+from tasks.errors import Refused
+
+_USAGE: Final = 129
+"""The exit code of a git that does not know an option."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +49,9 @@ def throwaway_objects(repo: Path) -> Iterator[dict[str, str]]:
 def merge(repo: Path, ours: str, theirs: str, env: dict[str, str] | None = None) -> Merged:
     """Merges two commits. Raises GitError, for instance where they have no common history."""
     args = ["merge-tree", "--write-tree", "--name-only", "--no-messages", "-z", ours, theirs]
-    found = git.run(*args, cwd=repo, env=env, accept=(0, 1))
+    found = git.run(*args, cwd=repo, env=env, accept=(0, 1, _USAGE))
+    if found.code == _USAGE:
+        raise Refused("The git on this machine is too old to merge without a worktree: 2.38 is needed.")
     tree, *names = found.stdout.rstrip(b"\0").split(b"\0")
     conflicts = () if found.code == 0 else tuple(dict.fromkeys(shown(os.fsdecode(name)) for name in names))
     return Merged(tree.decode(), conflicts)

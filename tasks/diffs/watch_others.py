@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Final
 
 from watchfiles import watch
-from watchfiles._rust_notify import WatchfilesRustInternalError
 
 from tasks import git
 from tasks.diffs.watch import RULES, Changes
@@ -95,7 +94,7 @@ class WatchfilesWatcher:
                     self._watching.set()
                     if found:
                         self._tell([path for _, path in found])
-            except (WatchfilesRustInternalError, FileNotFoundError):
+            except (RuntimeError, FileNotFoundError):
                 # A name that is not UTF-8, or a folder that is gone: what exactly, nobody knows.
                 self._tell([f"{self._top}/.git"])
                 self._stop.wait(0.2)

@@ -173,7 +173,7 @@ def test_all_or_nothing(
     assert check_whole(name, warm, before)
 
     moments = random.Random(2026)
-    rounds = scaled(60, 4)
+    rounds = scaled(60, 2)
     made = 0
     for number in range(rounds):
         attempt = make_attempt(tmp_path / f"r{number}")

@@ -15,13 +15,17 @@ from tests.repositories import git as plain
 pytestmark = pytest.mark.django_db
 
 
-@pytest.fixture
-def attempt(task: Task) -> TaskAttempt:
-    made = TaskAttempt.objects.create(task=task, executor="demo", target_branch="main", branch="")
-    created = worktrees.create(task.project, made.pk, task.title, "main")
+def start(task: Task, target: str = "main") -> TaskAttempt:
+    made = TaskAttempt.objects.create(task=task, executor="demo", target_branch=target, branch="")
+    created = worktrees.create(task.project, made.pk, task.title, target)
     made.branch, made.base_commit, made.worktree = created.branch, created.base_commit, str(created.path)
     made.save()
     return made
+
+
+@pytest.fixture
+def attempt(task: Task) -> TaskAttempt:
+    return start(task)
 
 
 def folder(attempt: TaskAttempt) -> Path:
@@ -172,6 +176,53 @@ class TestMerge:
         (folder(attempt) / "a").write_text("1")
         finish.merge(attempt, "merge", admin)
         assert (repository / "a").exists()
+
+    def test_account_without_a_git_identity_commits_in_the_persons_name(
+        self,
+        attempt: TaskAttempt,
+        repository: Path,
+        admin: User,
+        monkeypatch: pytest.MonkeyPatch,
+        tmp_path: Path,
+    ) -> None:
+        monkeypatch.setenv("HOME", str(tmp_path))
+        monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+        (folder(attempt) / "a").write_text("1")
+        finish.merge(attempt, "merge", admin)
+        assert plain(repository, "log", "-2", "--format=%an <%ae>") == "admin <admin@localhost>\n" * 2
+
+    def test_branch_and_file_that_look_like_options(
+        self, attempt: TaskAttempt, repository: Path, admin: User
+    ) -> None:
+        plain(repository, "update-ref", "refs/heads/--force", "main")
+        attempt.target_branch = "--force"
+        attempt.save()
+        commit(folder(attempt), "--exec=x", "1")
+        finish.rebase(attempt, admin)
+        finish.merge(attempt, "merge", admin)
+        assert plain(repository, "show", "refs/heads/--force:--exec=x") == "1"
+
+    def test_shallow_clone(self, repository: Path, tmp_path: Path, admin: User) -> None:
+        commit(repository, "second", "1")
+        plain(tmp_path, "clone", "-q", "--depth", "1", f"file://{repository}", "shallow")
+        project = Project.objects.create(name="s", repo_path=str(tmp_path / "shallow"), target_branch="main")
+        attempt = start(Task.objects.create(project=project, title="t"))
+        commit(folder(attempt), "a", "1")
+        assert finish.status(attempt)["ahead"] == 1
+        finish.merge(attempt, "merge", admin)
+        assert (tmp_path / "shallow/a").exists()
+
+    def test_repository_that_is_itself_a_worktree(
+        self, repository: Path, tmp_path: Path, admin: User
+    ) -> None:
+        plain(repository, "worktree", "add", "-q", "-b", "side", str(tmp_path / "side"))
+        project = Project.objects.create(name="s", repo_path=str(tmp_path / "side"), target_branch="side")
+        attempt = start(Task.objects.create(project=project, title="t"), "side")
+        commit(folder(attempt), "a", "1")
+        finish.rebase(attempt, admin)
+        finish.merge(attempt, "squash", admin)
+        assert (tmp_path / "side/a").exists()
+        assert not (repository / "a").exists()
 
 
 class TestMergeRefused:
