@@ -1,11 +1,38 @@
 """The changes stream, at the level of its log."""
 
-from asgiref.sync import sync_to_async
+import asyncio
+import io
+import os
+import sys
+import time
+from typing import Any
+from uuid import UUID
 
-from events.changes import ChangesLog
-from events.models import DatabaseChange
+import pytest
+from asgiref.sync import sync_to_async
+from django.contrib.auth.models import User
+from django.core.management import call_command
+from django.db import connection
+
+from events.access import ALL, Principal
+from events.changes import ChangesLog, current_cursor
+from events.logs import Reader
+from events.models import ChangeLog, DatabaseChange
+from events.pruning import ROW_BYTES, prune
+from events.snapshot import consistent_read
 from tasks.models import ExecutionProcess, Project, Task, TaskAttempt
-from tests.events.clients import Client, fresh_read, operations, until
+from tasks.stream_access import scope_of
+from tests.events.clients import Client, Document, fresh_read, operations, until
+
+# Another process, on the database of the tests.
+IN_TEST_DATABASE = """
+import os
+os.environ["DJANGO_SETTINGS_MODULE"] = "vibe.settings"
+from django.conf import settings
+settings.DATABASES["default"]["NAME"] = os.environ["DATABASE_NAME_FOR_TEST"]
+import django
+django.setup()
+"""
 
 
 async def settled(*clients: Client) -> None:
@@ -66,3 +93,288 @@ async def test_moved_task_takes_its_runs_along(log: ChangesLog, task: Task, othe
     }
     for client in (one, two, both):
         assert client.document == await sync_to_async(fresh_read)(client.fresh.scope)
+
+
+# --- who sees what
+
+
+async def member_client(log: ChangesLog, user: User, narrow: UUID | None = None) -> Client:
+    client = Client(log, ALL, Principal(user.pk, "session"), narrow)
+    client.sees(await sync_to_async(scope_of)(user) if narrow is None else frozenset({narrow}))
+    return await client.connect()
+
+
+async def test_members_see_projects_appear_and_vanish(
+    log: ChangesLog, task: Task, other_project: Project
+) -> None:
+    anna = await User.objects.acreate(username="anna")
+    project = await Project.objects.aget(pk=task.project_id)
+    client = await member_client(log, anna)
+    assert client.document["projects"] == {}
+    await project.members.aadd(anna)
+    await settled(client)
+    assert client.document == await sync_to_async(fresh_read)(frozenset({project.pk}))
+    await anna.projects.aset([other_project])
+    await Task.objects.all().aupdate(title="secret")
+    await settled(client)
+    assert client.document == await sync_to_async(fresh_read)(frozenset({other_project.pk}))
+    assert "secret" not in str(client.seen)
+
+
+async def test_stream_of_a_project_ends_empty_when_its_reader_may_not_see_it_any_more(
+    log: ChangesLog, task: Task
+) -> None:
+    anna = await User.objects.acreate(username="anna")
+    project = await Project.objects.aget(pk=task.project_id)
+    await project.members.aadd(anna)
+    client = await member_client(log, anna, project.pk)
+    assert str(task.pk) in client.document["tasks"]
+    await project.members.aremove(anna)
+    await until(lambda: _finishes(client), "the end")
+    assert client.document == {"projects": {}, "tasks": {}, "task_attempts": {}, "execution_processes": {}}
+
+
+async def _finishes(client: Client) -> bool:
+    await client.read()
+    return client.finished
+
+
+async def test_resume_with_other_rights_starts_over(log: ChangesLog, task: Task) -> None:
+    anna = await User.objects.acreate(username="anna")
+    project = await Project.objects.aget(pk=task.project_id)
+    await project.members.aadd(anna)
+    client = await member_client(log, anna)
+    await project.members.aremove(anna)
+    await client.connect()
+    assert (client.full_states, client.document["tasks"]) == (2, {})
+    await project.members.aadd(anna)
+    client.fresh = Reader(Principal(anna.pk, "session"), frozenset({project.pk}))
+    await client.connect()
+    assert str(task.pk) in client.document["tasks"]
+    await User.objects.filter(pk=anna.pk).aupdate(is_superuser=True)
+    client.sees(ALL)
+    await client.connect()
+    assert client.full_states == 4
+
+
+async def test_membership_taken_and_given_back_meanwhile_does_not_start_a_reader_over(
+    log: ChangesLog, task: Task
+) -> None:
+    anna = await User.objects.acreate(username="anna")
+    project = await Project.objects.aget(pk=task.project_id)
+    await project.members.aadd(anna)
+    client = await member_client(log, anna)
+    await project.members.aremove(anna)
+    await Task.objects.all().aupdate(title="meanwhile")
+    await project.members.aadd(anna)
+    await client.connect()
+    await settled(client)
+    assert client.full_states == 1
+    assert client.document == await sync_to_async(fresh_read)(frozenset({project.pk}))
+
+
+async def test_cursor_of_another_narrowing_starts_over(
+    log: ChangesLog, task: Task, other_project: Project
+) -> None:
+    client = await Client(log, frozenset({task.project_id})).connect()
+    client.sees(frozenset({other_project.pk}))
+    await client.connect()
+    assert client.full_states == 2
+    assert client.document == await sync_to_async(fresh_read)(frozenset({other_project.pk}))
+
+
+# --- cursors that cannot be honoured
+
+
+@pytest.mark.parametrize(
+    "cursor", ["invalid", "start", "", "1", "a.b.c", "00000000.1.all", "..", "e.9999999999999.all"]
+)
+async def test_strange_cursor_starts_over(log: ChangesLog, task: Task, cursor: str) -> None:
+    client = Client(log)
+    client.cursor = cursor
+    await client.connect()
+    assert client.full_states == 1
+    assert client.document == await sync_to_async(fresh_read)()
+
+
+async def test_cursor_from_the_future_starts_over(log: ChangesLog, task: Task) -> None:
+    client = await Client(log).connect()
+    epoch, row, view = str(client.cursor).split(".")
+    client.cursor = f"{epoch}.{int(row) + 1}.{view}"
+    await client.connect()
+    assert client.full_states == 2
+
+
+async def test_cursor_of_a_page_goes_on_from_where_it_was_rendered(log: ChangesLog, task: Task) -> None:
+    def render() -> tuple[str, Document]:
+        with consistent_read():
+            return current_cursor(frozenset({task.project_id})), fresh_read(frozenset({task.project_id}))
+
+    cursor, document = await sync_to_async(render)()
+    await Task.objects.all().aupdate(title="between rendering and connecting")
+    client = Client(log, frozenset({task.project_id}))
+    client.cursor, client.document = cursor, document
+    await client.connect()
+    await settled(client)
+    assert operations(client) == [("replace", f"/tasks/{task.pk}/title")]
+    assert client.document == await sync_to_async(fresh_read)(frozenset({task.project_id}))
+
+
+async def test_resync_has_everyone_start_over(log: ChangesLog, task: Task) -> None:
+    live, away = await Client(log).connect(), await Client(log).connect()
+
+    def by_hand() -> None:
+        with connection.cursor() as cursor:
+            cursor.execute("UPDATE tasks_task SET title = 'by hand'")
+        call_command("resync", verbosity=0, stdout=io.StringIO())
+
+    await sync_to_async(by_hand)()
+
+    async def started_over() -> bool:
+        await live.read()
+        return live.full_states == 2
+
+    await until(started_over, "a full state")
+    await away.connect()
+    for client in (live, away):
+        assert client.document["tasks"][str(task.pk)]["title"] == "by hand"
+    await Task.objects.all().aupdate(title="again")
+
+    async def both_have_it() -> bool:
+        await live.read()
+        await away.read()
+        return all(one.document["tasks"][str(task.pk)]["title"] == "again" for one in (live, away))
+
+    await until(both_have_it, "what came after")
+
+
+# --- pruning
+
+
+async def test_pruning_never_makes_a_resume_partial(log: ChangesLog, task: Task) -> None:
+    early = await Client(log).connect()
+    late = Client(log)
+    for number in range(10):
+        await Task.objects.all().aupdate(title=str(number))
+        if number == 8:
+            await late.connect()
+    await sync_to_async(prune)(days=0)
+    assert await DatabaseChange.objects.acount() == 1
+    await settled(await late.connect())
+    assert (late.full_states, [one["value"] for one in late.seen[1:]]) == (1, ["9"])
+    log.store.start_over(log.store.last + 1)  # Forget what is in memory.
+    await early.connect()
+    await early.read()
+    assert early.full_states == 2
+    assert early.document == await sync_to_async(fresh_read)()
+
+
+async def test_pruning_by_size_takes_the_oldest(task: Task) -> None:
+    for number in range(10):
+        await Task.objects.all().aupdate(title=str(number))
+    newest = await DatabaseChange.objects.alatest("id")
+    kept = 3 * (ROW_BYTES + newest.size)
+    await sync_to_async(prune)(max_bytes=kept)
+    values = [row.value async for row in DatabaseChange.objects.order_by("id")]
+    assert values == ["7", "8", "9"]
+    assert (await ChangeLog.objects.aget()).pruned_to == newest.pk - 3
+
+
+async def test_ids_go_on_after_everything_was_pruned(log: ChangesLog, task: Task) -> None:
+    await sync_to_async(prune)(days=0, max_bytes=0)
+    newest = await DatabaseChange.objects.alatest("id")
+    client = await Client(log).connect()
+    await task.asave()
+    await settled(client)
+    assert (await DatabaseChange.objects.alatest("id")).pk > newest.pk
+    assert client.full_states == 1
+
+
+# --- what it costs
+
+
+async def test_reader_behind_the_ring_reads_on_from_the_table(
+    log: ChangesLog, task: Task, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = await Client(log).connect()
+    log.store.max_bytes = 3000
+    titles = [str(number) for number in range(100)]
+    for title in titles:
+        await Task.objects.all().aupdate(title=title)
+    await settled(client)
+    assert log.store.floor > client.log._offset
+    assert [one["value"] for one in client.seen[1:]] == titles
+    assert client.full_states == 1
+
+
+async def test_snapshot_is_made_once_for_all_who_ask_at_the_same_cursor(log: ChangesLog, task: Task) -> None:
+    clients = await asyncio.gather(*(Client(log).connect() for _ in range(50)))
+    assert log.snapshots.made == 1
+    assert all(client.document == clients[0].document for client in clients)
+    await task.asave()
+    await Client(log, frozenset({task.project_id})).connect()
+    await Client(log).connect()
+    assert log.snapshots.made == 2
+
+
+async def test_fan_out_does_no_read_for_each_reader(log: ChangesLog, task: Task) -> None:
+    clients = await asyncio.gather(*(Client(log, frozenset({task.project_id})).connect() for _ in range(50)))
+    reads = 0
+
+    async def counting(*arguments: Any) -> Any:
+        nonlocal reads
+        reads += 1
+        return await ask(*arguments)
+
+    ask, log._read = log._read, counting  # type: ignore[method-assign]
+    await Task.objects.all().aupdate(title="for all")
+    await settled(*clients)
+    assert reads == 0
+    assert all(client.document["tasks"][str(task.pk)]["title"] == "for all" for client in clients)
+
+
+# --- trouble
+
+
+async def test_relay_goes_on_after_the_database_was_away(log: ChangesLog, task: Task) -> None:
+    client = await Client(log).connect()
+
+    def rename(old: str, new: str) -> None:
+        with connection.cursor() as cursor:
+            cursor.execute(f"ALTER TABLE {old} RENAME TO {new}")
+
+    await sync_to_async(rename)("events_databasechange", "elsewhere")
+    try:
+
+        async def noticed() -> bool:
+            return log.relay.failures > 0
+
+        await until(noticed, "a failure")
+        assert "events_databasechange" in log.relay.last_failure
+    finally:
+        await sync_to_async(rename)("elsewhere", "events_databasechange")
+    await Task.objects.all().aupdate(title="after all")
+    await settled(client)
+    assert client.document["tasks"][str(task.pk)]["title"] == "after all"
+
+
+async def test_another_process_is_seen_within_half_a_second(log: ChangesLog, task: Task) -> None:
+    client = await Client(log).connect()
+    code = (
+        "import time; from tasks.models import Task; "
+        "[(Task.objects.update(title=str(time.time())), time.sleep(0.3)) for _ in range(5)]"
+    )
+    environment = {**os.environ, "DATABASE_NAME_FOR_TEST": str(connection.settings_dict["NAME"])}
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", IN_TEST_DATABASE + code, env=environment, stdout=asyncio.subprocess.DEVNULL
+    )
+    delays = []
+    while len(delays) < 5:
+        await log.store.wait(client.position, 20)
+        seen = time.time()
+        start = len(client.seen)
+        await client.read()
+        delays += [seen - float(one["value"]) for one in client.seen[start:]]
+    assert await process.wait() == 0
+    # The middle one: a machine that is busy with other tests may pause for longer than that.
+    assert sorted(delays)[2] < 0.5
