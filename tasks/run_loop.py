@@ -21,6 +21,7 @@ from tasks import endings, housekeeping, launch, operations, runfiles
 from tasks.models import ExecutionProcess, RunReason
 from tasks.supervision import processes
 from tasks.supervision.folder import RunFolder
+from tasks.watched import Watched
 
 logger = logging.getLogger("tasks.runner")
 
@@ -30,14 +31,6 @@ _RESTART_SECONDS: Final = 1.0
 _LAUNCHERS: Final = 4
 _TIDY_SECONDS: Final = 3600.0
 _FIRST_TIDY_SECONDS: Final = 60.0
-
-
-@dataclass
-class _Watched:
-    """A run whose supervisor lives, as far as this process knows."""
-
-    folder: RunFolder
-    descriptor: int  # a pidfd, readable once the supervisor has ended; -1 where there is none
 
 
 @dataclass
@@ -82,7 +75,7 @@ class Runner:
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
         self._lock = -1
-        self._watched: dict[UUID, _Watched] = {}
+        self._watched: dict[UUID, Watched] = {}
         self._launches: dict[UUID, Future[bool]] = {}
         self._pool: ThreadPoolExecutor | None = None
         self._next_tidy = time.monotonic() + _FIRST_TIDY_SECONDS
@@ -152,10 +145,11 @@ class Runner:
     def _let_go(self) -> None:
         self.health.alive = False
         for watched in self._watched.values():
-            _close(watched.descriptor)
+            watched.close()
         self._watched.clear()
         self._launches.clear()
-        _close(self._lock)
+        if self._lock >= 0:
+            os.close(self._lock)
         self._lock = -1
         connection.close()
 
@@ -203,7 +197,7 @@ class Runner:
         folder = runfiles.folder_of(process.pk)
         lock = folder.acquire()
         if lock is None:
-            self._watched[process.pk] = _Watched(folder, _pidfd(folder))
+            self._watched[process.pk] = Watched(folder)
             return
         try:
             how = folder.read(folder.exit)
@@ -243,8 +237,8 @@ class Runner:
             watched = self._watched[key]
             if ExecutionProcess.objects.filter(pk=key).exists():
                 continue  # ended meanwhile: `_collect` of another process's work
-            if _has_ended(watched):
-                _close(self._watched.pop(key).descriptor)
+            if watched.has_ended():
+                self._watched.pop(key).close()
             elif not os.path.exists(watched.folder.stop):
                 launch.ask_to_stop(watched.folder, "Stopped: its record was deleted.")
 
@@ -255,7 +249,7 @@ class Runner:
             process = _load(key)
             if process is None:  # deleted meanwhile: `_drop_deleted` stops what has started
                 folder = runfiles.folder_of(key)
-                self._watched[key] = _Watched(folder, _pidfd(folder))
+                self._watched[key] = Watched(folder)
                 continue
             if process.ended:
                 continue
@@ -273,10 +267,10 @@ class Runner:
             if row.status != Status.RUNNING or row.pk in self._launches:
                 continue
             watched = self._watched.get(row.pk)
-            if watched is not None and not _has_ended(watched):
+            if watched is not None and not watched.has_ended():
                 continue
             if watched is not None:
-                _close(self._watched.pop(row.pk).descriptor)
+                self._watched.pop(row.pk).close()
             self._look_at(row)
             found = True
         return found
@@ -359,35 +353,3 @@ def _load(key: UUID) -> ExecutionProcess | None:
         .select_related("task_attempt__task__project", "started_by")
         .first()
     )
-
-
-def _pidfd(folder: RunFolder) -> int:
-    """A descriptor of the supervisor, -1 where it cannot be found; its lock then tells when it ends."""
-    state = folder.read(folder.state)
-    if state is None:
-        return -1
-    try:
-        descriptor = os.pidfd_open(int(state["pid"]))
-    except OSError:
-        return -1
-    if processes.is_alive(int(state["pid"]), int(state["start_time"])):
-        return descriptor
-    os.close(descriptor)
-    return -1
-
-
-def _has_ended(watched: _Watched) -> bool:
-    if watched.descriptor >= 0:
-        poll = select.poll()  # not select(): a server with many streams has descriptors above its 1024
-        poll.register(watched.descriptor, select.POLLIN)
-        return bool(poll.poll(0))
-    lock = watched.folder.acquire()
-    if lock is None:
-        return False
-    os.close(lock)
-    return True
-
-
-def _close(descriptor: int) -> None:
-    if descriptor >= 0:
-        os.close(descriptor)
