@@ -2,19 +2,19 @@
 
 import json
 import ssl
-import subprocess
-import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+from django.conf import settings
 
+from tasks.doctor import Finding, Level, examine_proxy
 from tests.documents import code_blocks
-from tests.live import ROOT, LiveServer
+from tests.live import LiveServer
 from tests.needs import needs_caddy, needs_nginx
 from tests.proxies import OPERATING, Caddy, Nginx, Proxy
 
@@ -23,6 +23,8 @@ BUFFERING = ("proxy_buffering off;", "proxy_buffering on; proxy_ignore_headers X
 COMPRESSING = ("gzip off;", "gzip on; gzip_types text/event-stream; gzip_min_length 0; gzip_proxied any;")
 IMPATIENT = ("proxy_read_timeout 1h;", "proxy_read_timeout 1s;")
 
+Doctor = Callable[..., list[Finding]]
+
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveServer]:
@@ -30,24 +32,22 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveServer]:
         "ALLOWED_HOSTS": "localhost,127.0.0.1",
         "PUBLIC_URL": "https://localhost",
         "EVENTS_HEARTBEAT_SECONDS": "1",
+        "SECRET_KEY": settings.SECRET_KEY,  # that of the doctor who asks
     }
     with LiveServer(tmp_path_factory.mktemp("proxied"), env) as running:
         yield running
 
 
-def doctor(server: LiveServer, proxy: Proxy, *args: str) -> list[dict[str, str]]:
-    """What the doctor finds of the proxy."""
-    done = subprocess.run(
-        [sys.executable, "manage.py", "doctor", "--json", "--url", proxy.url, *args],
-        cwd=ROOT,
-        env={**server.env, "SSL_CERT_FILE": str(proxy.certificate), "NO_PROXY": "*"},
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
-    assert done.stdout, done.stderr
-    findings = [json.loads(line) for line in done.stdout.splitlines()]
-    return [finding for finding in findings if finding["check"] == "proxy"]
+@pytest.fixture
+def doctor(monkeypatch: pytest.MonkeyPatch) -> Doctor:
+    """What the doctor finds of a proxy."""
+
+    def examine(proxy: Proxy, idle: float = 2) -> list[Finding]:
+        monkeypatch.setenv("SSL_CERT_FILE", str(proxy.certificate))
+        monkeypatch.setenv("NO_PROXY", "*")
+        return examine_proxy(proxy.url, idle)
+
+    return examine
 
 
 def changed(old: str, new: str) -> str:
@@ -100,16 +100,18 @@ def test_streams_pass_the_documented_nginx(server: LiveServer, tmp_path: Path) -
 
 
 @needs_nginx
-def test_the_doctor_finds_nothing_wrong_with_the_documented_nginx(server: LiveServer, tmp_path: Path) -> None:
+def test_the_doctor_finds_nothing_wrong_with_the_documented_nginx(
+    server: LiveServer, doctor: Doctor, tmp_path: Path
+) -> None:
     with Nginx(tmp_path, server.port) as nginx:
-        assert [finding["level"] for finding in doctor(server, nginx, "--idle", "2")] == ["ok", "ok"]
+        assert [finding.level for finding in doctor(nginx)] == [Level.OK, Level.OK]
 
 
 @needs_caddy
-def test_streams_pass_the_documented_caddy(server: LiveServer, tmp_path: Path) -> None:
+def test_streams_pass_the_documented_caddy(server: LiveServer, doctor: Doctor, tmp_path: Path) -> None:
     with Caddy(tmp_path, server.port) as caddy:
         check_stream(server, caddy)
-        assert [finding["level"] for finding in doctor(server, caddy, "--idle", "2")] == ["ok", "ok"]
+        assert [finding.level for finding in doctor(caddy)] == [Level.OK, Level.OK]
 
 
 @needs_nginx
@@ -125,19 +127,19 @@ def test_streams_pass_the_documented_caddy(server: LiveServer, tmp_path: Path) -
     ids=["buffering", "compressing", "impatient", "no forwarded scheme", "other host"],
 )
 def test_the_doctor_finds_what_is_wrong_with_a_proxy(
-    server: LiveServer, tmp_path: Path, fault: tuple[str, str], words: str, advice: str
+    server: LiveServer, doctor: Doctor, tmp_path: Path, fault: tuple[str, str], words: str, advice: str
 ) -> None:
     with Nginx(tmp_path, server.port, changed(*fault)) as nginx:
-        found = [finding for finding in doctor(server, nginx, "--idle", "3") if finding["level"] != "ok"]
-        assert len(found) == 1 or fault is COMPRESSING, found
-        assert words in found[0]["message"]
-        assert advice in found[0]["advice"]
+        found = [finding for finding in doctor(nginx) if finding.level != Level.OK]
+    assert len(found) == 1 or fault is COMPRESSING, found
+    assert words in found[0].message
+    assert advice in found[0].advice
 
 
 @needs_nginx
-def test_the_doctor_says_that_nothing_answers(server: LiveServer, tmp_path: Path) -> None:
+def test_the_doctor_says_that_nothing_answers(server: LiveServer, doctor: Doctor, tmp_path: Path) -> None:
     with Nginx(tmp_path, 1) as nginx:
-        found = doctor(server, nginx)
-    assert "answers 502" in found[0]["message"] and "running" in found[0]["advice"]
-    found = doctor(server, nginx)
-    assert "does not answer" in found[0]["message"] and found[0]["level"] == "problem"
+        (found,) = doctor(nginx)
+    assert "answers 502" in found.message and "running" in found.advice
+    (found,) = doctor(nginx)
+    assert "does not answer" in found.message and found.level == Level.PROBLEM

@@ -11,6 +11,7 @@ from typing import Any
 import httpx
 import pytest
 from django.contrib.auth.models import User
+from django.core.management import call_command
 from django.test import Client
 
 from tasks.doctor import Level, machine, worst
@@ -42,8 +43,7 @@ def test_beside_a_running_server_all_is_well(live_server_process: LiveServer) ->
     assert found["server"][0]["level"] == "ok"
     assert "WAL" in found["database"][0]["message"]
     assert "demo" in found["agents"][0]["message"]
-    said = live_server_process.manage("doctor")
-    assert "git: git version" in said
+    assert "git version" in found["git"][0]["message"]
 
 
 def test_an_empty_data_folder_wants_migrations_and_a_server(tmp_path: Path) -> None:
@@ -53,9 +53,18 @@ def test_an_empty_data_folder_wants_migrations_and_a_server(tmp_path: Path) -> N
     assert found["server"][0]["level"] == "warning" and "make run" in found["server"][0]["advice"]
 
 
-def test_without_git_it_says_so(tmp_path: Path) -> None:
-    code, found = run_doctor(tmp_path / "new", PATH="/nowhere")
-    assert code == 1 and "not on PATH" in found["git"][0]["message"]
+def test_without_git_it_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "/nowhere")
+    (finding,) = machine.git()
+    assert finding.level == Level.PROBLEM and "not on PATH" in finding.message
+
+
+@pytest.mark.django_db(transaction=True)
+def test_the_command_prints_what_to_do(capsys: pytest.CaptureFixture[str]) -> None:
+    call_command("doctor")
+    said = capsys.readouterr().out
+    assert "ok       git: git version" in said
+    assert "warning  server: No server runs on this data folder.\n           Start it: make run" in said
 
 
 def test_a_database_that_is_none_is_said(tmp_path: Path) -> None:

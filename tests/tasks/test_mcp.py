@@ -1,15 +1,24 @@
 """The MCP server, spoken to by the SDK's own client over stdio, beside a running server."""
 
-import json
 import os
 import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
+from django.contrib.auth.models import User
+from django.core.management import CommandError, call_command
+from django.utils import timezone
 from mcp import Client, StdioServerParameters
 
+from events.models import DatabaseChange
+from tasks.management.commands import mcp
+from tasks.mcp_server import make_server
+from tasks.models import ApiToken, Project
+from tasks.projects import create_project
+from tasks.tokens import issue_token
 from tests.live import ROOT, LiveServer
 from tests.sse_client import connect
 
@@ -93,65 +102,75 @@ async def _runs(client: Client, task_id: str) -> list[dict[str, Any]]:
     return [run for attempt in task["attempts"] for run in attempt["runs"]]
 
 
-async def test_refusals_come_as_errors_that_say_why(server: LiveServer) -> None:
-    async with agent(server, "--user", "admin") as client:
+@pytest.fixture
+def board(db: None, repository: Path) -> tuple[User, Project]:
+    admin = User.objects.create_superuser("root")
+    return admin, create_project(admin, {"repo_path": str(repository), "name": "Board"})
+
+
+@asynccontextmanager
+async def agent_of(user: User) -> AsyncIterator[Client]:
+    """A client of the same server in this process."""
+    async with Client(make_server(lambda: User.objects.filter(pk=user.pk, is_active=True).first())) as client:
+        yield client
+
+
+@pytest.mark.django_db(transaction=True)
+async def test_refusals_come_as_errors_that_say_why(board: tuple[User, Project]) -> None:
+    async with agent_of(board[0]) as client:
         nowhere = "00000000-0000-0000-0000-000000000000"
         assert "There is no task" in await refusal(client, "read_task", task_id=nowhere)
         assert "is not an id" in await refusal(client, "read_task", task_id="seven")
         assert "no project 'Nothing'" in await refusal(client, "create_task", project="Nothing", title="x")
-        project = (await call(client, "list_projects"))[0]["id"]
-        assert "title" in await refusal(client, "create_task", project=project, title="  ")
-        task = await call(client, "create_task", project=project, title="Stays")
+        assert "title" in await refusal(client, "create_task", project="Board", title="  ")
+        task = await call(client, "create_task", project="Board", title="Stays")
         assert "no executor" in await refusal(client, "start_attempt", task_id=task["id"], executor="nobody")
         assert (await call(client, "read_task", task_id=task["id"]))["attempts"] == []
 
 
-async def test_an_agent_sees_and_does_no_more_than_its_user(server: LiveServer) -> None:
-    server.manage(
-        "shell", "-c", "from django.contrib.auth.models import User; User.objects.create_user('guest')"
-    )
-    async with agent(server, VIBE_TOKEN=server.token("guest")) as client:
+@pytest.mark.django_db(transaction=True)
+async def test_an_agent_sees_and_does_no_more_than_its_user(board: tuple[User, Project]) -> None:
+    guest = await User.objects.acreate_user("guest")
+    async with agent_of(guest) as client:
         assert await call(client, "list_projects") == []
         assert await call(client, "list_executors") == []
-        server.manage(
-            "shell",
-            "-c",
-            "from tasks.models import Project; from django.contrib.auth.models import User;"
-            "Project.objects.first().members.add(User.objects.get(username='guest'))",
-        )
+        await board[1].members.aadd(guest)
         project = (await call(client, "list_projects"))[0]
         task = await call(client, "create_task", project=project["id"], title="By a guest")
         said = await refusal(client, "start_attempt", task_id=task["id"], executor="demo")
         assert "tasks.start_run" in said
 
 
-async def test_a_revoked_token_ends_what_an_agent_may_do(server: LiveServer) -> None:
-    async with agent(server, VIBE_TOKEN=server.token()) as client:
+@pytest.mark.django_db(transaction=True)
+async def test_an_account_that_is_closed_ends_what_an_agent_may_do(board: tuple[User, Project]) -> None:
+    async with agent_of(board[0]) as client:
         assert await call(client, "list_projects")
-        server.manage(
-            "shell",
-            "-c",
-            "from tasks.models import ApiToken; from django.utils import timezone;"
-            "t = ApiToken.objects.latest('created_at'); t.revoked_at = timezone.now(); t.save()",
-        )
-        assert "revoked" in await refusal(client, "list_projects")
+        await User.objects.filter(pk=board[0].pk).aupdate(is_active=False)
+        assert "deactivated" in await refusal(client, "list_projects")
 
 
-def test_without_a_user_it_says_what_is_missing(server: LiveServer) -> None:
-    for arguments in (["mcp"], ["mcp", "--user", "nobody"]):
-        with pytest.raises(AssertionError, match=r"no active user|Say who acts"):
-            server.manage(*arguments)
+@pytest.mark.django_db(transaction=True)
+async def test_history_says_that_an_agent_did_it(board: tuple[User, Project]) -> None:
+    async with agent_of(board[0]) as client:
+        task = await call(client, "create_task", project="Board", title="Signed")
+    change = await DatabaseChange.objects.filter(object_id=task["id"]).afirst()
+    assert change is not None
+    assert (change.actor_kind, change.actor_label) == ("command", "root (mcp)")
 
 
-async def test_history_says_that_an_agent_did_it(server: LiveServer) -> None:
-    async with agent(server, "--user", "admin") as client:
-        project = (await call(client, "list_projects"))[0]["id"]
-        task = await call(client, "create_task", project=project, title="Signed")
-    said = server.manage(
-        "shell",
-        "-c",
-        "from events.models import DatabaseChange; import json;"
-        f"c = DatabaseChange.objects.filter(object_id='{task['id']}').first();"
-        "print(json.dumps([c.actor_kind, c.actor_label]))",
-    )
-    assert json.loads(said.splitlines()[-1]) == ["command", "admin (mcp)"]
+def test_a_revoked_token_is_nobodys(board: tuple[User, Project], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VIBE_TOKEN", issue_token(board[0]))
+    person = mcp.person_of(None)
+    assert person() == board[0]
+    assert "VIBE_TOKEN" not in os.environ, "what the server starts would inherit it"
+    ApiToken.objects.update(revoked_at=timezone.now())
+    assert person() is None
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(
+    ("arguments", "words"), [([], "Say who acts"), (["--user", "nobody"], "no active user 'nobody'")]
+)
+def test_without_a_user_it_says_what_is_missing(arguments: list[str], words: str) -> None:
+    with pytest.raises(CommandError, match=words):
+        call_command("mcp", *arguments)

@@ -27,7 +27,7 @@ from tests.runs import wait_for
 from tests.scale import scaled
 
 Status = WebhookDelivery.Status
-KILLS = scaled(20, 3)
+KILLS = scaled(20, 2)
 
 
 @pytest.fixture

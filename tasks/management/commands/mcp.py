@@ -21,10 +21,10 @@ class Command(BaseCommand):
         parser.add_argument("--user", help=f"in whose name (default: the owner of the API token in ${TOKEN})")
 
     def handle(self, *args: Any, user: str | None, **options: Any) -> None:
-        make_server(_person(user)).run("stdio")
+        make_server(person_of(user)).run("stdio")
 
 
-def _person(name: str | None) -> Callable[[], User | None]:
+def person_of(name: str | None) -> Callable[[], User | None]:
     """Finds the user at each call, so that a revoked token or a deactivated account acts no more."""
     secret = os.environ.pop(TOKEN, "")
     if name is None and not secret:
