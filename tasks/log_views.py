@@ -1,4 +1,4 @@
-"""Parts of a log for the page: lines by number, and a search through all of it."""
+"""Parts of a log for the page: lines by number, and a search through all of it; and what a project takes on disk."""
 
 import asyncio
 import json
@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 from uuid import UUID
 
+from django.contrib.auth.models import User
 from django.http import (
     Http404,
     HttpRequest,
@@ -21,7 +22,7 @@ from django.http import (
 )
 from django.urls import path
 
-from tasks import permissions, runfiles, runlogs
+from tasks import housekeeping, permissions, runfiles, runlogs
 from tasks.models import ExecutionProcess
 from tasks.supervision.logreader import LogReader, index_of
 from tasks.supervision.search import matcher
@@ -47,6 +48,17 @@ def lines(request: HttpRequest, process_id: UUID) -> HttpResponse:
     except ValueError:
         return JsonResponse({"detail": "first and count are whole numbers."}, status=422)
     return JsonResponse(range_of(process, first, max(1, min(count, _MOST_LINES))))
+
+
+def disk(request: HttpRequest, project_id: UUID) -> HttpResponse:
+    """What a project takes on disk: `{"logs", "worktrees"}` in bytes. Counts file by file, so it may take seconds."""
+    user = _caller(request)
+    if user is None:
+        return JsonResponse({"detail": "Sign in, or send a token."}, status=401)
+    (use,) = housekeeping.disk_use(permissions.visible_projects(user).filter(pk=project_id)) or (None,)
+    if use is None:
+        return JsonResponse({"detail": f"There is no project {project_id} that you may see."}, status=404)
+    return JsonResponse({"logs": use.logs, "worktrees": use.worktrees})
 
 
 def range_of(process: ExecutionProcess, first: int, count: int) -> dict[str, Any]:
@@ -135,11 +147,8 @@ def _start(folder: str, query: dict[str, Any]) -> "subprocess.Popen[bytes]":
 
 def _process(request: HttpRequest, process_id: UUID) -> ExecutionProcess | JsonResponse:
     """The run, or the answer to whoever may not see it."""
-    user: Any = request.user
-    if "Authorization" in request.headers:
-        token = bearer(request)
-        user = token.user if token else None
-    if user is None or not user.is_authenticated:
+    user = _caller(request)
+    if user is None:
         return JsonResponse({"detail": "Sign in, or send a token."}, status=401)
     try:
         return permissions.get_process(user, process_id)
@@ -147,7 +156,16 @@ def _process(request: HttpRequest, process_id: UUID) -> ExecutionProcess | JsonR
         return JsonResponse({"detail": str(error)}, status=404)
 
 
+def _caller(request: HttpRequest) -> User | None:
+    """Who asks, by token or by session; None where nobody is signed in."""
+    if "Authorization" in request.headers:
+        token = bearer(request)
+        return token.user if token else None
+    return request.user if isinstance(request.user, User) else None
+
+
 urlpatterns = [
+    path("projects/<uuid:project_id>/disk", disk, name="project-disk"),
     path("processes/<uuid:process_id>/logs/lines", lines, name="log-lines"),
     path("processes/<uuid:process_id>/logs/search", search, name="log-search"),
 ]

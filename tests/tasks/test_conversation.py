@@ -15,7 +15,9 @@ STAMP = "2026-01-01T00:00:00.000000Z"
 def entries(name: str, style: str | None = None) -> list[dict[str, Any]]:
     lines = (SAMPLES / f"{name}.jsonl").read_text().splitlines()
     records = [{"type": "stdout", "content": line, "timestamp": STAMP} for line in lines]
-    return [one for record in records for one in conversation.normalise(record, name if style is None else style)]
+    return [
+        one for record in records for one in conversation.normalise(record, name if style is None else style)
+    ]
 
 
 def test_claude() -> None:

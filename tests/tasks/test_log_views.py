@@ -95,6 +95,14 @@ def test_disk_use_counts_logs(process: ExecutionProcess) -> None:
     assert found.worktrees == 0
 
 
+def test_the_disk_use_of_a_project(as_admin: Client, as_member: Client, process: ExecutionProcess) -> None:
+    address = f"/api/projects/{process.task_attempt.task.project_id}/disk"
+    found = as_admin.get(address).json()
+    assert found["logs"] > 0 and found["worktrees"] == 0
+    assert as_member.get(address).status_code == 404
+    assert Client().get(address).status_code == 401
+
+
 @pytest.mark.parametrize("part", ["lines", "search?q=x"])
 def test_who_may_not_see_the_run_finds_nothing(
     as_member: Client, process: ExecutionProcess, part: str
