@@ -9,7 +9,7 @@ from typing import Final
 
 from watchfiles import watch
 
-from tasks import git
+from tasks import git, snapshots
 from tasks.diffs.watch import RULES, Changes
 
 LEAST_PAUSE: Final = 1.0
@@ -63,6 +63,7 @@ class WatchfilesWatcher:
         self._top = os.fspath(worktree.resolve())
         self._places = [str(git.git_folder(worktree).resolve()), str(git.common_folder(worktree).resolve())]
         self._ignored: set[str] = set()
+        self._nested: set[str] = set()
         self._pending = Changes()
         self._stop = threading.Event()
         self._watching = threading.Event()
@@ -71,6 +72,7 @@ class WatchfilesWatcher:
         self._thread = threading.Thread(target=self._run, name="diff-watch", daemon=True)
 
     def start(self) -> None:
+        self._find_nested()
         self._thread.start()
         self._watching.wait(30)
 
@@ -121,11 +123,20 @@ class WatchfilesWatcher:
             self._pending.everything = True
 
     def _note_path(self, name: str) -> None:
+        inner, inside, _ = f"{name}/".partition("/.git/")
+        if inside:
+            self._nested.add(inner)
         base = os.path.basename(name)
         if base in RULES or base == ".git":
             self._pending.everything = True
         if name not in self._ignored:
-            self._pending.paths.add(name)
+            self._pending.paths.add(next((top for top in self._nested if name.startswith(f"{top}/")), name))
+
+    def _find_nested(self) -> None:
+        """Repositories inside the worktree: what changes in one concerns the path it stands at."""
+        listed = git.run("ls-files", "--stage", "-z", cwd=self._top).stdout.split(b"\0")
+        links = {os.fsdecode(line.partition(b"\t")[2]) for line in listed if line.startswith(b"160000 ")}
+        self._nested = links | set(snapshots.embedded(Path(self._top)))
 
     def attach(self, on_change: Callable[[], None]) -> None:
         self._on_change = on_change
@@ -138,6 +149,7 @@ class WatchfilesWatcher:
     def settle(self, changes: Changes) -> None:
         if changes.everything:
             self._ignored.clear()
+            self._find_nested()
 
     def ignore(self, paths: Collection[str]) -> None:
         self._ignored.update(paths)
