@@ -6,6 +6,7 @@ import signal
 import stat
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -34,26 +35,65 @@ def test_a_killed_supervisor_interrupts_the_run_and_nothing_of_it_stays(board: B
     wait_for(lambda: is_gone(int(board.contents(run)[0])), "the end of the grandchild")
 
 
-def test_a_supervisor_killed_while_the_server_is_down_interrupts_the_run(board: Board) -> None:
-    run = board.start("echo ready; sleep 600")
-    board.wait_for_line(run, "ready")
+@pytest.fixture(scope="module")
+def restarted(board: Board, tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
+    """Runs of before a kill -9 of the server, to each of which something happened while it was down."""
+    go = tmp_path_factory.mktemp("go") / "go"
+    waiting = f"echo before; while [ ! -e {go} ]; do sleep 0.1; done; echo after; exit 4"
+    scripts = {
+        "killed": "echo before; sleep 600",
+        "pid reused": "echo before; sleep 600",
+        "folder deleted": waiting,
+        "to be stopped": "trap '' INT; echo before; while :; do sleep 0.1; done",
+        "ended": "echo before; sleep 2; exit 6",
+    }
+    runs = {name: board.start(script, name) for name, script in scripts.items()}
+    for run in runs.values():
+        board.wait_for_line(run, "before")
+    shutil.rmtree(board.folder(runs["folder deleted"]))
+    board.wait_for_line(runs["folder deleted"], "before")
     board.server.kill()
-    os.kill(board.state(run)["pid"], signal.SIGKILL)
+    for name in ("killed", "pid reused"):
+        os.kill(board.state(runs[name])["pid"], signal.SIGKILL)
+    # As if the system had given the supervisor's pid to somebody else: to this test.
+    path = board.folder(runs["pid reused"]) / "supervisor.json"
+    pid = board.state(runs["pid reused"])["pid"]
+    path.write_text(path.read_text().replace(f'"pid": {pid}', f'"pid": {os.getpid()}'))
+    wait_for((board.folder(runs["ended"]) / "exit.json").exists, "the end of a run without a server")
     board.server.start()
-    assert board.ended(run)["status"] == "interrupted"
+    go.touch()
+    return runs
 
 
-def test_a_pid_that_another_process_has_by_now_is_not_trusted(board: Board) -> None:
-    run = board.start("echo ready; sleep 600")
-    board.wait_for_line(run, "ready")
-    board.server.kill()
-    state = board.state(run)
-    os.kill(state["pid"], signal.SIGKILL)
-    path = board.folder(run) / "supervisor.json"
-    # As if the system had given the supervisor's pid to somebody else: this test.
-    path.write_text(path.read_text().replace(f'"pid": {state["pid"]}', f'"pid": {os.getpid()}'))
-    board.server.start()
-    assert board.ended(run)["status"] == "interrupted"
+@pytest.mark.parametrize("name", ["killed", "pid reused"])
+def test_a_supervisor_killed_while_the_server_is_down(
+    board: Board, restarted: dict[str, dict[str, Any]], name: str
+) -> None:
+    assert board.ended(restarted[name])["status"] == "interrupted"
+
+
+def test_a_run_that_ended_while_the_server_was_down(
+    board: Board, restarted: dict[str, dict[str, Any]]
+) -> None:
+    found = board.ended(restarted["ended"])
+    assert (found["status"], found["exit_code"]) == ("failed", 6)
+
+
+def test_a_deleted_run_folder_comes_back(board: Board, restarted: dict[str, dict[str, Any]]) -> None:
+    found = board.ended(restarted["folder deleted"])
+    assert (found["status"], found["exit_code"]) == ("failed", 4)
+    assert board.contents(restarted["folder deleted"]) == ["before", "after"]
+
+
+def test_a_stop_reaches_a_run_of_before_the_restart(
+    board: Board, restarted: dict[str, dict[str, Any]]
+) -> None:
+    run = restarted["to be stopped"]
+    for _ in range(3):
+        board.post(f"/api/processes/{run['id']}/stop")
+    assert board.ended(run)["status"] == "killed"
+    assert board.contents(run, "system") == ["Stopped by admin."]
+    assert board.post(f"/api/processes/{run['id']}/stop")["status"] == "killed"
 
 
 def test_a_killed_child_fails_the_run_with_its_signal(board: Board) -> None:
@@ -73,19 +113,6 @@ def test_a_killed_grandchild_is_the_childs_own_matter(board: Board) -> None:
     assert board.contents(run)[-1] == "code 137"
 
 
-def test_a_stop_reaches_a_run_that_the_server_lost_sight_of(board: Board) -> None:
-    run = board.start("trap '' INT; echo ready; while :; do sleep 0.1; done")
-    board.wait_for_line(run, "ready")
-    board.server.kill()
-    board.server.start()
-    for _ in range(3):
-        board.post(f"/api/processes/{run['id']}/stop")
-    found = board.ended(run)
-    assert found["status"] == "killed"
-    assert board.contents(run, "system") == ["Stopped by admin."]
-    assert board.post(f"/api/processes/{run['id']}/stop")["status"] == "killed"
-
-
 def test_a_deleted_log_comes_back(board: Board) -> None:
     run = board.start("echo before; while [ ! -e go ]; do sleep 0.1; done; echo after")
     board.wait_for_line(run, "before")
@@ -97,20 +124,6 @@ def test_a_deleted_log_comes_back(board: Board) -> None:
     assert board.contents(run, "system") == [
         "Somebody deleted this log while the run went on. It is whole again."
     ]
-
-
-def test_a_deleted_run_folder_comes_back(board: Board, tmp_path: Path) -> None:
-    run = board.start(f"echo before; while [ ! -e {tmp_path}/go ]; do sleep 0.1; done; echo after; exit 4")
-    board.wait_for_line(run, "before")
-    shutil.rmtree(board.folder(run))
-    board.wait_for_line(run, "before")
-    board.server.kill()
-    board.server.start()
-    assert board.process(run)["status"] == "running"
-    (tmp_path / "go").touch()
-    found = board.ended(run)
-    assert (found["status"], found["exit_code"]) == ("failed", 4)
-    assert board.contents(run) == ["before", "after"]
 
 
 def test_a_deleted_worktree_ends_in_words(board: Board, tmp_path: Path) -> None:
