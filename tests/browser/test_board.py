@@ -1,5 +1,6 @@
 """The board in Chromium: what one window does, another sees; by mouse, by keyboard and by finger."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -74,7 +75,11 @@ def test_the_keyboard_moves_cards_and_says_so(api: Api, page: Page) -> None:
     expect(card(page, "Two").get_by_role("link")).to_be_focused()
     page.keyboard.press("4")
     expect_titles(page, "done", ["Two"])
-    page.wait_for_function("vibe.board.live.document.tasks && !document.querySelector('.is-pending')")
+    page.keyboard.press("Control+z")
+    expect_titles(page, "inprogress", ["Two"])
+    page.keyboard.press("4")
+    expect_titles(page, "done", ["Two"])
+    page.locator(".is-pending").wait_for(state="detached")
     assert api.tasks(project)["Two"]["status"] == "done"
 
 
@@ -183,17 +188,22 @@ def test_many_are_moved_labelled_and_deleted_at_once(api: Api, page: Page) -> No
     assert set(api.tasks(project)) == {"Three"}
 
 
-def test_an_agent_is_started_from_the_board_and_followed_on_the_card(api: Api, open_context: Any) -> None:
+def test_an_agent_is_started_from_the_board_and_followed_on_the_card(
+    api: Api, open_context: Any, tmp_path: Path
+) -> None:
     project = api.project("Make a file")
     first = open_board(open_context().new_page(), project)
     second = open_board(open_context().new_page(), project)
     card(first, "Make a file").get_by_role("link").focus()
     first.keyboard.press("s")
     first.select_option("#start-executor", "script")
-    first.fill("#start-prompt", "echo working hard; sleep 4; seq 5 > numbers; echo done")
+    first.fill(
+        "#start-prompt", f"echo working hard; until [ -e {tmp_path}/go ]; do sleep 0.1; done; seq 5 > numbers"
+    )
     first.locator("#start-dialog [type=submit]").click()
     expect(second.locator("#column-inprogress .run-state")).to_have_text("Running")
     expect(second.locator("#column-inprogress .card-line")).to_have_text("working hard")
+    (tmp_path / "go").touch()
     review = second.locator("#column-inreview .card")
     expect(review.locator(".run-state")).to_have_text("Needs review")
     expect(review.locator(".plus")).to_have_text("+5")

@@ -79,9 +79,9 @@ def profile(browser: Browser, server: LiveServer, signed_in: Any) -> Iterator[Br
     context.close()
 
 
-@pytest.fixture
+@pytest.fixture(scope="class")
 def page(profile: BrowserContext) -> Iterator[Page]:
-    """A tab that remembers nothing of the tests before. A script error on it fails the test."""
+    """One tab for the tests of a class. A script error on it fails the last of them."""
     page = profile.new_page()
     problems: list[str] = []
     page.set_default_timeout(PATIENCE)
@@ -98,7 +98,14 @@ def runs(api: Api, tmp_path_factory: pytest.TempPathFactory) -> Runs:
 
 
 def open_task(page: Page, task: str, query: str = "") -> Page:
-    page.goto(f"/tasks/{task}/{query}")
+    """The page, as for the first time; as it is where the test before has left it there."""
+    address = f"/tasks/{task}/{query}"
+    if page.url.endswith(address):
+        return page
+    if page.url.startswith("http"):
+        page.evaluate("localStorage.clear()")
+    page.goto("about:blank")
+    page.goto(address)
     page.locator("#line[data-state=live]").wait_for()
     return page
 
@@ -156,19 +163,19 @@ class TestOutput:
         expect(page.locator(".run[aria-current=true] .run-code")).to_have_text("exit 3")
         expect(page.locator(".attempt .run-state")).to_have_text("Failed")
 
-    def test_a_line_has_an_address(self, page: Page, printed: str) -> None:
-        open_task(page, printed, "?view=log")
-        line(page, "careful").locator(".log-number").click()
-        assert page.url.endswith("#L3")
-        page.reload()
-        expect(page.locator(".log-line.is-chosen .log-text")).to_have_text("careful")
-
     def test_times_are_shown_on_demand(self, page: Page, printed: str) -> None:
         open_task(page, printed, "?view=log")
         time = page.locator(".log-time").first
         expect(time).to_be_hidden()
         page.get_by_role("button", name="Times").click()
         expect(time).to_have_text(re.compile(r"^\d\d:\d\d:\d\d[.,]\d{3}$"))
+
+    def test_a_line_has_an_address(self, page: Page, printed: str) -> None:
+        open_task(page, printed, "?view=log")
+        line(page, "careful").locator(".log-number").click()
+        assert page.url.endswith("#L3")
+        page.reload()
+        expect(page.locator(".log-line.is-chosen .log-text")).to_have_text("careful")
 
     def test_the_end_is_followed_only_by_a_reader_who_is_there(self, page: Page, runs: Runs) -> None:
         task = runs.task("Prints in steps")

@@ -15,9 +15,14 @@ export class ApiError extends Error {
 
 const TIMEOUT = 20_000;
 
+/** The cookie's token: the one that the page was rendered with is no longer true after signing in anew elsewhere. */
+function csrfToken() {
+  return /(?:^|; )csrftoken=([^;]+)/.exec(document.cookie)?.[1] ?? document.body.dataset.csrf ?? "";
+}
+
 /** Sends JSON and gives the parsed answer (null for an empty one). Raises ApiError. */
 export async function request(method, path, body, { timeout = TIMEOUT, signal } = {}) {
-  const headers = { Accept: "application/json", "X-CSRFToken": document.body.dataset.csrf ?? "" };
+  const headers = { Accept: "application/json", "X-CSRFToken": csrfToken() };
   if (body !== undefined) headers["Content-Type"] = "application/json";
   const signals = [AbortSignal.timeout(timeout), signal].filter(Boolean);
   let response;

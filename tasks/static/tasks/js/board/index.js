@@ -1,6 +1,6 @@
 // The board's page: reads what the server rendered, goes on from its cursor, and ties the parts together.
 
-import { find, findAll, h, setText } from "../dom.js";
+import { announce, find, findAll, h, setText } from "../dom.js";
 import { watchLine } from "../line-status.js";
 import { LiveDocument } from "../live.js";
 import { tell } from "../notifications.js";
@@ -68,6 +68,10 @@ function drawProject() {
     setText(find("#project-name"), project.name);
     return;
   }
+  sayGone();
+}
+
+function sayGone() {
   if (find("#project-gone")) return;
   const words = "This project was deleted, or you are no longer a member of it.";
   find("#columns").before(h("div.notice.notice-red", { id: "project-gone", role: "alert" }, words, " ", h("a", { href: "/" }, "All projects")));
@@ -101,6 +105,11 @@ function tellOfEnd(run) {
 
 tellOfEnds({ ids: new Set(), whole: true });
 
+shortcut(["Mod+z"], "Take the last move back", "Moving", async () => {
+  const number = await board.undo();
+  announce(number ? `${number} moved back.` : "There is no move to take back.");
+});
+
 const focusedId = () => document.activeElement?.closest?.(".columns .card")?.dataset.key;
 shortcut(["e"], "Edit the task", "Board", () => editor.open(focusedId()), { when: focusedId });
 shortcut(["Enter"], "Open the task", "Board", () => false, { when: focusedId });
@@ -133,6 +142,7 @@ setInterval(() => document.visibilityState === "visible" && tick(), 1_000);
 initPhone();
 drawLabels();
 watchLine(live.manager);
+live.manager.addEventListener("state", ({ detail }) => detail.state === "gone" && sayGone());
 live.start();
 
 // For the browser's console and for tests: what the page holds, to be compared with the database.

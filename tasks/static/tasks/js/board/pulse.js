@@ -4,6 +4,7 @@
 import { api } from "../api.js";
 
 const BEAT = 2_500;
+const SOON = 500;
 
 export class Pulse extends EventTarget {
   #lines = new Map();
@@ -40,7 +41,8 @@ export class Pulse extends EventTarget {
   #plan(delay = BEAT) {
     if (document.visibilityState !== "visible" || this.#asking) return;
     const { running, waiting } = this.#wanted();
-    if (waiting.length) delay = Math.min(delay, 300);
+    const silent = running.some((card) => !this.#lines.get(card.run));
+    if (waiting.length || silent) delay = Math.min(delay, SOON);
     if (!running.length && !waiting.length) return;
     this.#timer ??= setTimeout(() => this.#ask(), delay);
   }

@@ -6,6 +6,8 @@ import { columns, positionAt, STATUS_WORDS } from "./model.js";
 
 export class Board extends EventTarget {
   #moves = new Map();
+  #saving = new Map();
+  #undo = [];
 
   constructor(live, data) {
     super();
@@ -54,6 +56,7 @@ export class Board extends EventTarget {
    * Returns the ids that could not be moved, which go back to where they were; the page says why.
    */
   async move(ids, status, place) {
+    const before = ids.map((id) => this.card(id)).map(({ id, status: from, position }) => ({ id, status: from, position }));
     const others = this.columns.get(status).filter((card) => !ids.includes(card.id));
     const spread = [...others];
     const orders = ids.map((id, index) => {
@@ -61,18 +64,44 @@ export class Board extends EventTarget {
       spread.splice(place + index, 0, { id, position });
       return { id, position };
     });
-    for (const { id, position } of orders) this.#moves.set(id, { status, position, savedAt: null });
-    this.refresh();
-    return this.#each(orders, ({ id, position }) => this.#saveMove(id, status, position), "Not moved");
+    this.#undo = before;
+    return this.#moveTo(orders.map((order) => ({ ...order, status })));
   }
 
+  /** Puts the cards of the last move back where they were; how many. */
+  async undo() {
+    const moves = this.#undo.filter(({ id }) => this.task(id));
+    this.#undo = [];
+    const failed = await this.#moveTo(moves);
+    return moves.length - failed.length;
+  }
+
+  #moveTo(moves) {
+    for (const { id, status, position } of moves) this.#moves.set(id, { status, position, savedAt: null });
+    this.refresh();
+    return this.#each(moves, ({ id, status, position }) => this.#saveMove(id, status, position), "Not moved");
+  }
+
+  /** Moves of one card are saved one after the other; of those that wait only the last counts. */
   async #saveMove(id, status, position) {
     const move = this.#moves.get(id);
+    const before = this.#saving.get(id);
+    const saving = (async () => {
+      await before?.catch(() => null);
+      if (this.#moves.get(id) === move) await this.#sendMove(id, status, position, move);
+    })();
+    this.#saving.set(id, saving);
     try {
-      const task = this.task(id);
-      const body = task?.status === status ? { position } : { status, position };
-      const saved = await api.patch(`/api/tasks/${id}`, body);
-      if (move && this.#moves.get(id) === move) this.#settle(id, move, saved.updated_at);
+      await saving;
+    } finally {
+      if (this.#saving.get(id) === saving) this.#saving.delete(id);
+    }
+  }
+
+  async #sendMove(id, status, position, move) {
+    try {
+      const saved = await api.patch(`/api/tasks/${id}`, { status, position });
+      if (this.#moves.get(id) === move) this.#settle(id, move, saved.updated_at);
     } catch (error) {
       if (this.#moves.get(id) === move) this.#moves.delete(id);
       this.refresh();
