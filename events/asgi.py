@@ -15,6 +15,7 @@ Four things differ from Django's own. Each was seen with Django 5.2:
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from typing import Any
 
 from asgiref.sync import ThreadSensitiveContext, sync_to_async
@@ -24,6 +25,7 @@ from django.http import HttpRequest, HttpResponseBase
 
 from events.lifecycle import Lifespan
 from events.responses import EventStreamResponse
+from events.steps import begin
 from events.subscriptions import Subscription
 from events.wheel import close_connections
 
@@ -33,6 +35,9 @@ Send = Callable[[Message], Awaitable[None]]
 Application = Callable[[dict[str, Any], Receive, Send], Awaitable[None]]
 
 _STREAM = "events.stream"
+QUICK_WRITE = "events.write"
+"""The ASGI extension by which a server offers a plain function that writes one chunk of a response that has begun. It
+returns None when the chunk is written, or something to await before the next."""
 
 
 def get_asgi_application() -> Application:
@@ -55,7 +60,7 @@ class StreamHandler(ASGIHandler):
                     await sync_to_async(close_connections)()
             if _STREAM in scope and not connection.gone:
                 start, subscription = scope.pop(_STREAM)
-                await _send_stream(start, subscription, receive, send)
+                await _send_stream(start, subscription, _writer(scope, send), receive, send)
         finally:
             if _STREAM in scope:
                 scope.pop(_STREAM)[1].leave()
@@ -112,9 +117,26 @@ def _headers(response: HttpResponseBase) -> list[tuple[bytes, bytes]]:
     return headers
 
 
-async def _send_stream(start: Message, subscription: Subscription, receive: Receive, send: Send) -> None:
+def _writer(scope: dict[str, Any], send: Send) -> Callable[[bytes], Awaitable[None] | None]:
+    """How a chunk is written without a task: by the server's own quick way, or by the first step of `send`."""
+    quick: Callable[[bytes], Awaitable[None] | None] | None = scope.get("extensions", {}).get(QUICK_WRITE)
+    return quick or partial(_begin_to_send, send)
+
+
+def _begin_to_send(send: Send, data: bytes) -> Awaitable[None] | None:
+    return begin(send({"type": "http.response.body", "body": data, "more_body": True}))
+
+
+async def _send_stream(
+    start: Message,
+    subscription: Subscription,
+    write: Callable[[bytes], Awaitable[None] | None],
+    receive: Receive,
+    send: Send,
+) -> None:
     loop = asyncio.get_running_loop()
     subscription.task = asyncio.current_task()
+    subscription.write = write
     listening = loop.create_task(_disconnected(receive))
     listening.add_done_callback(subscription.leave)
     try:
@@ -128,7 +150,7 @@ async def _send_stream(start: Message, subscription: Subscription, receive: Rece
             raise
     finally:
         listening.cancel()
-        subscription.task = None
+        subscription.task = subscription.write = None
         subscription.leave()
 
 

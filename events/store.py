@@ -39,6 +39,7 @@ from typing import Any, Final, NamedTuple, Protocol
 
 CHUNK_BYTES: Final = 256 * 1024
 _CACHED_CHUNKS: Final = 16
+_ROUND_SECONDS: Final = 0.005
 _OVERHEAD: Final = 128
 """What the interpreter adds to a frame in the ring: the object's head, its position, its time, three list slots."""
 
@@ -72,6 +73,13 @@ class Entry(Protocol):
 
     def frame(self, view: Hashable) -> bytes:
         """Its frame for readers with this view; empty if they may not see it. Called once a view."""
+
+
+class Waiter(Protocol):
+    """Somebody who waits for more. Compared by identity."""
+
+    def wake(self) -> bool:
+        """There is more, or the store was closed. True: and I go on waiting. Must not block."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -246,33 +254,32 @@ class MsgStore:
     async def wait(self, after: int, timeout: float | None = None) -> bool:
         """Waits for something after `after`; False if the time passed, or the store closed, without it."""
         if self.last <= after and not self.closed and timeout != 0:
-            future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-            self.notify(after, future)
+            once = _Once(asyncio.get_running_loop())
+            self.notify(after, once, once.loop)
             try:
-                await asyncio.wait_for(future, timeout)
+                await asyncio.wait_for(once.future, timeout)
             except TimeoutError:
                 pass
             finally:
-                self.forget(future)
+                self.forget(once, once.loop)
         return self.last > after
 
-    def notify(self, after: int, future: "asyncio.Future[None]") -> None:
-        """Sets the future's result once there is something after `after`; it may be there already."""
+    def notify(self, after: int, waiter: "Waiter", loop: asyncio.AbstractEventLoop) -> None:
+        """Calls `waiter.wake()` on this loop, each time there is more than `after`, or than at its last call."""
         with self._lock:
-            loop = future.get_loop()
             waker = self._wakers.get(loop)
             if waker is None:
                 waker = self._wakers[loop] = _Waker(self, loop)
-            waker.futures.add(future)
+            waker.waiters.add(waiter)
             if self.last > after or self.closed:
                 waker.schedule()
 
-    def forget(self, future: "asyncio.Future[None]") -> None:
-        """Takes a future of `notify` back, if it still waits."""
+    def forget(self, waiter: "Waiter", loop: asyncio.AbstractEventLoop) -> None:
+        """Calls the waiter no more, but for a call that is already on its way."""
         with self._lock:
-            waker = self._wakers.get(future.get_loop())
+            waker = self._wakers.get(loop)
             if waker is not None:
-                waker.futures.discard(future)
+                waker.waiters.discard(waiter)
 
     def close(self) -> None:
         with self._lock:
@@ -290,39 +297,78 @@ def _size(frame: bytes | Entry) -> int:
     return _OVERHEAD + (len(frame) if isinstance(frame, bytes) else frame.size)
 
 
-class _Waker:
-    """Wakes the readers of one event loop, at most once each `window`. Its fields are guarded by the store's lock."""
+class _Once:
+    """Waits for one wake-up."""
 
-    __slots__ = ("_due", "_latest", "_loop", "_store", "futures")
+    __slots__ = ("future", "loop")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.loop = loop
+        self.future: asyncio.Future[None] = loop.create_future()
+
+    def wake(self) -> bool:
+        if not self.future.done():
+            self.future.set_result(None)
+        return False
+
+
+class _Waker:
+    """Wakes the readers of one event loop, at most once each `window`. Its fields are guarded by the store's lock.
+
+    A round of wake-ups gives the loop back every few milliseconds: among thousands of readers a page stays quick.
+    """
+
+    __slots__ = ("_due", "_latest", "_loop", "_seen", "_store", "waiters")
 
     def __init__(self, store: MsgStore, loop: asyncio.AbstractEventLoop) -> None:
-        self.futures: set[asyncio.Future[None]] = set()
+        self.waiters: set[Waiter] = set()
         self._store = store
         self._loop = loop
         self._due = False
         self._latest = float("-inf")
+        self._seen = 0
 
     def schedule(self) -> None:
-        if self._due or not self.futures:
+        if self._due or not self.waiters:
             return
         try:
             self._loop.call_soon_threadsafe(self._begin)
             self._due = True
         except RuntimeError:  # The loop is closed, and with it all who waited in it.
-            self.futures.clear()
+            self.waiters.clear()
 
     def _begin(self) -> None:
         pause = self._latest + self._store.window - self._loop.time()
         if pause > 0:
-            self._loop.call_later(pause, self._wake)
+            self._loop.call_later(pause, self._round)
         else:
-            self._wake()
+            self._round()
 
-    def _wake(self) -> None:
+    def _round(self) -> None:
+        with self._store._lock:
+            self._latest = self._loop.time()
+            self._seen = self._store.last
+            waiters, self.waiters = self.waiters, set()
+        self._wake(waiters, set())
+
+    def _wake(self, waiters: "set[Waiter]", stay: "set[Waiter]") -> None:
+        until = self._loop.time() + _ROUND_SECONDS
+        try:
+            while waiters:
+                waiter = waiters.pop()
+                if waiter.wake():
+                    stay.add(waiter)
+                if self._loop.time() > until:
+                    break
+        finally:
+            if waiters:
+                self._loop.call_soon(self._wake, waiters, stay)
+            else:
+                self._end(stay)
+
+    def _end(self, stay: "set[Waiter]") -> None:
         with self._store._lock:
             self._due = False
-            self._latest = self._loop.time()
-            futures, self.futures = self.futures, set()
-        for future in futures:
-            if not future.done():
-                future.set_result(None)
+            self.waiters |= stay
+            if self._store.last > self._seen:
+                self.schedule()

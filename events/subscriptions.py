@@ -2,16 +2,21 @@
 
 It owns no task, no timer and no queue. What wakes it is one future, set by the store (there is more), by the
 wheel (a heartbeat is due) or by the service (the end); what it does next depends on its flags alone.
+
+Where `write` is set, what is new is written by the store's own round of wake-ups, reader after reader, and the task
+that consumes the subscription sleeps on. It is woken for what needs one: a write that has to wait, a read that has to
+wait, the end.
 """
 
 import asyncio
 import threading
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import TYPE_CHECKING
 
 from events import sse
-from events.logs import Reader
+from events.logs import QuickLog, Reader
+from events.steps import Unfinished, begin
 from events.store import Batch
 
 if TYPE_CHECKING:
@@ -35,10 +40,13 @@ class Subscription:
         "_log",
         "_loop",
         "_opened",
+        "_parked",
         "_position",
+        "_quick",
         "_since",
         "_starting",
         "_thread",
+        "_unfinished",
         "admitted",
         "beat",
         "client",
@@ -51,6 +59,7 @@ class Subscription:
         "stream_id",
         "task",
         "was_cut",
+        "write",
     )
 
     def __init__(self, service: "EventService", stream_id: str, cursor: str | None, reader: Reader) -> None:
@@ -69,6 +78,8 @@ class Subscription:
         """Its client took nothing for too long."""
         self.client: tuple[str, int] | None = None
         """The other end of the connection, where the server says it."""
+        self.write: Callable[[bytes], Awaitable[None] | None] | None = None
+        """Writes a chunk, where that may be done without waking `task`; what it returns is still to be awaited."""
         self.task: asyncio.Task[object] | None = None
         self.number = 0
         """Which in the order of arrival: spreads the heartbeats."""
@@ -83,9 +94,12 @@ class Subscription:
         self._begun = False
         self._ended = False
         self._farewell = False
+        self._parked = False
+        self._unfinished: Awaitable[None] | None = None
         self._future: asyncio.Future[None] | None = None
         self._starting: asyncio.Task[Batch] | None = None
         self._log = service.attach(self)
+        self._quick = self._log.read_now if isinstance(self._log, QuickLog) else None
 
     # --- reading
 
@@ -100,8 +114,11 @@ class Subscription:
 
     async def next(self) -> bytes:
         """The next bytes to write; empty when the stream is over. May be cancelled and called again."""
-        self._written()
         while True:
+            if self._unfinished is not None:
+                unfinished, self._unfinished = self._unfinished, None
+                await unfinished
+            self._written()
             if self._farewell or self.closed:
                 return b""
             chunk = self._due() or (await self._more() if self._begun else await self._first())
@@ -111,7 +128,7 @@ class Subscription:
 
     def _written(self) -> None:
         """What was given out before has been taken."""
-        if self._since and self.handed_over:
+        if self._since:
             self.service.metrics.latency.observe(time.monotonic() - self._since)
         self.handed_over = self._since = 0.0
 
@@ -177,14 +194,70 @@ class Subscription:
         if self._ended or self.beat or self.restart or self.closed:
             return
         future = self._future = self._loop.create_future()
+        self._parked = position is not None
         if position is not None:
-            self._log.store.notify(position, future)
+            self._log.store.notify(position, self, self._loop)
         try:
             await future
         finally:
             self._future = None
+            self._parked = False
             if position is not None:
-                self._log.store.forget(future)
+                self._log.store.forget(self, self._loop)
+
+    # --- written without waking the task
+
+    def wake(self) -> bool:
+        """Called by the store when there is more. True: it has been written, and we go on waiting."""
+        if self._future is None or self._future.done() or not self._parked:
+            return False
+        done = False
+        try:
+            done = self._forward()
+        finally:  # What goes wrong here goes wrong again in the task, which ends by it.
+            if not done:
+                self._poke()
+        return done
+
+    def _forward(self) -> bool:
+        """Writes what is new; False if the task has to go on."""
+        if self.write is None or self._ended or self.beat or self.restart or self.closed:
+            return False
+        # A reader of a long history is the task's: it lets others have their turn between two chunks.
+        for _ in range(2):
+            batch = self._read_at_once()
+            if batch is None:
+                return False
+            if batch.position != self._position:
+                self._take(batch)
+            if not batch.data:
+                return True
+            if not self._write_at_once(batch.data):
+                return False
+            if self._quick is not None and self._log.store.last == batch.position:
+                return True
+        return False
+
+    def _read_at_once(self) -> Batch | None:
+        """What comes next, if it can be had without waiting and there is nothing special about it."""
+        if self._quick is not None:
+            return self._quick(self._position, self.reader)
+        batch = begin(self._log.read(self._position, self.reader))
+        if isinstance(batch, Unfinished):
+            batch.close()  # Reading takes nothing away: the task reads it again.
+            return None
+        return None if batch.finished or batch.reader is not None else batch
+
+    def _write_at_once(self, data: bytes) -> bool:
+        """Whether the write is done; if it has to wait, the task finishes it."""
+        if self.write is None:
+            return False
+        self._unfinished = self.write(data)
+        if self._unfinished is not None:
+            self.handed_over = time.monotonic()
+            return False
+        self._written()
+        return True
 
     # --- what others do to it
 
@@ -194,7 +267,11 @@ class Subscription:
             future.set_result(None)
 
     def due_beat(self) -> None:
-        self.beat = True
+        idle = self._parked and self._future is not None and not self._future.done()
+        if idle and self._write_at_once(sse.HEARTBEAT):
+            return
+        # Where the write has begun and waits, it is that heartbeat.
+        self.beat = self._unfinished is None
         self._poke()
 
     def start_over(self, reader: Reader) -> None:

@@ -11,7 +11,8 @@
 import asyncio
 import logging
 import resource
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any, Final
 
 from daphne.endpoints import build_endpoint_description_strings
@@ -22,7 +23,9 @@ from twisted.internet.interfaces import IPushProducer
 from zope.interface import implementer
 
 from events import lifecycle
+from events.asgi import QUICK_WRITE
 from events.service import service
+from events.steps import begin
 from events.wheel import close_connections
 
 logger = logging.getLogger("vibe")
@@ -129,6 +132,8 @@ class Server(DaphneServer):
     # --- keeping house
 
     def create_application(self, protocol: Any, scope: dict[str, Any]) -> Any:
+        if scope["type"] == "http":
+            scope["extensions"] = {QUICK_WRITE: partial(self._quick_write, protocol)}
         queue = super().create_application(protocol, scope)
         if running := _application(self.connections.get(protocol, {})):
             running.add_done_callback(lambda _: self._reap(protocol))
@@ -193,6 +198,12 @@ class Server(DaphneServer):
                     await gate.shut
                 return
         await super().handle_reply(protocol, message)
+
+    def _quick_write(self, protocol: Any, data: bytes) -> Awaitable[None] | None:
+        gate: _Gate | None = protocol.__dict__.get("gate")
+        if gate is not None and gate.shut is None and self._write_directly(protocol, data):
+            return gate.shut
+        return begin(self.handle_reply(protocol, {"type": _BODY, "body": data, "more_body": True}))
 
     def _make_gate(self, protocol: Any) -> None:
         if protocol.channel is not None and not protocol.finished:

@@ -181,7 +181,7 @@ async def test_a_cancelled_wait_leaves_nothing():
         await asyncio.sleep(0)
         waiting.cancel()
         await asyncio.wait([waiting])
-    assert not any(waker.futures for waker in store._wakers.values())
+    assert not any(waker.waiters for waker in store._wakers.values())
 
 
 async def test_many_messages_are_one_wake_up():
@@ -215,8 +215,12 @@ async def test_an_idle_store_wakes_at_once():
 def test_a_store_whose_loop_is_gone_still_takes_messages():
     store = MsgStore(1 << 20)
 
+    class Forgotten:
+        def wake(self) -> bool:
+            raise AssertionError("its loop is closed")
+
     async def leave_a_waiter() -> None:
-        store.notify(0, asyncio.get_running_loop().create_future())
+        store.notify(0, Forgotten(), asyncio.get_running_loop())
 
     asyncio.run(leave_a_waiter())
     assert store.append(1, b"1;")
