@@ -39,8 +39,8 @@ def list_folder(path: str, roots: Sequence[Path]) -> Listing:
     allowed = [root.resolve() for root in roots]
     folder = Path(path).expanduser().resolve() if path else allowed[0]
     if not any(folder.is_relative_to(root) for root in allowed):
-        names = ", ".join(str(root) for root in allowed)
-        raise Refused(f"{folder} is not under the folders that repositories may lie in ({names}).", 403)
+        shown = ", ".join(str(root) for root in allowed)
+        raise Refused(f"{folder} is not under the folders that repositories may lie in ({shown}).", 403)
     names = _folder_names(folder)
     return Listing(
         path=str(folder),

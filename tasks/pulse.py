@@ -64,10 +64,13 @@ def plain(text: str) -> str:
     return _ESCAPE.sub("", text.rstrip("\r").rpartition("\r")[2]).strip()
 
 
-def counts(attempt: TaskAttempt) -> Counts:
-    """The lines added and removed against the attempt's base, at most a few seconds old."""
+def counts(attempt: TaskAttempt, state: object = None) -> Counts:
+    """The lines added and removed against the attempt's base, at most a few seconds old.
+
+    An answer that was kept under another `state` (the end of a run, say) is not given.
+    """
     now = time.monotonic()
-    mark = (attempt.updated_at, attempt.outcome)
+    mark = (attempt.updated_at, attempt.outcome, state)
     found = _kept.get(attempt.pk)
     if found is not None and found.until > now and found.mark == mark:
         return found.counts

@@ -5,6 +5,7 @@ from uuid import UUID
 
 import orjson
 from django.contrib.auth.decorators import login_required
+from django.db.models import Max
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import render
 from django.utils.safestring import SafeString, mark_safe
@@ -61,14 +62,13 @@ def pulse(request: HttpRequest, project_id: UUID) -> HttpResponse:
         wanted = [UUID(key) for key in orjson.loads(request.body)["attempts"][:MOST_ATTEMPTS]]
     except (ValueError, TypeError, KeyError, AttributeError):
         return JsonResponse({"detail": 'Send {"attempts": [id, …]}.'}, status=400)
-    attempts = list(
-        TaskAttempt.objects.filter(task__project=project, pk__in=wanted).select_related("task__project")
-    )
+    rows = TaskAttempt.objects.filter(task__project=project, pk__in=wanted).select_related("task__project")
+    attempts = rows.annotate(changed=Max("processes__updated_at"))
     runs = ExecutionProcess.objects.filter(
-        task_attempt__in=attempts, status=ExecutionProcess.Status.RUNNING
+        task_attempt__in=rows, status=ExecutionProcess.Status.RUNNING
     ).exclude(run_reason=ExecutionProcess.RunReason.DEVSERVER)
     lines = {str(run.pk): last_line(run) for run in runs.select_related("task_attempt")}
-    changes = {str(attempt.pk): counts(attempt).as_dict() for attempt in attempts}
+    changes = {str(attempt.pk): counts(attempt, attempt.changed).as_dict() for attempt in attempts}
     return JsonResponse({"lines": lines, "changes": changes})
 
 
