@@ -93,7 +93,7 @@ def watching() -> int:
 
 
 class TestSameAsGit:
-    @pytest.mark.parametrize("seed", range(scaled(60, 3)))
+    @pytest.mark.parametrize("seed", range(scaled(60, 2)))
     async def test_after_random_edits(
         self, seed: int, service: EventService, attempt: TaskAttempt, place: Path
     ) -> None:
@@ -331,7 +331,7 @@ class TestLife:
             pass
         await client.until(lambda: not service.active_streams() and watching() == 0)
         before = len(descriptors())
-        for _ in range(scaled(1000, 15)):
+        for _ in range(scaled(1000, 8)):
             async with DiffClient().reading(service, attempt.pk):
                 pass
         await client.until(lambda: watching() == 0 and len(descriptors()) <= before + 2)

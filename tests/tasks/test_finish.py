@@ -189,7 +189,11 @@ class TestMerge:
         monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
         (folder(attempt) / "a").write_text("1")
         finish.merge(attempt, "merge", admin)
-        assert plain(repository, "log", "-2", "--format=%an <%ae>") == "admin <admin@localhost>\n" * 2
+        for commit_made in ("main", "main^2"):
+            assert (
+                plain(repository, "show", "-s", "--format=%an <%ae>", commit_made)
+                == "admin <admin@localhost>\n"
+            )
 
     def test_branch_and_file_that_look_like_options(
         self, attempt: TaskAttempt, repository: Path, admin: User
