@@ -155,6 +155,14 @@ def server() -> Iterator[Finding]:
         yield Finding("server", Level.OK, "A server runs on this data folder and starts what is queued.")
     else:
         yield Finding("server", Level.WARNING, "No server runs on this data folder.", "Start it: make run")
+    health = runner.runner.health  # of this process: on the page, that is the server's
+    if health.crashes:
+        yield Finding(
+            "server",
+            Level.WARNING,
+            f"What starts and follows runs crashed {health.crashes} times and began again. Last: {health.last_error}",
+            "The server's log has the details. Runs go on meanwhile.",
+        )
     limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     if limit < 1024:
         yield Finding(
