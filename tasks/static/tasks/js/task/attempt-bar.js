@@ -5,7 +5,7 @@ import { busy, confirm } from "../components.js";
 import { confirmOn, copyText } from "../controls.js";
 import { announce, find, findAll, h, icon, setText } from "../dom.js";
 import { showError, toast } from "../toast.js";
-import { endNotice, isActive, runName } from "./words.js";
+import { endNotice, isActive } from "./words.js";
 
 const STRATEGIES = { merge: "Merge", squash: "Squash and merge", ff: "Fast-forward" };
 
@@ -81,7 +81,8 @@ export class AttemptBar {
     setText(find("#target"), attempt.target_branch);
     this.#distance(open);
     find("#stop").hidden = !page.mayAct || !(active.length || devserver);
-    find("#merge-group").hidden = !open || !page.mayAct || active.length > 0;
+    const nothing = this.status && !this.status.ahead && !this.status.dirty;
+    find("#merge-group").hidden = !open || !page.mayAct || active.length > 0 || nothing;
     setText(find("#merge span"), STRATEGIES[this.strategy] ?? "Merge");
     for (const item of findAll("[data-strategy]")) item.setAttribute("aria-checked", String(item.dataset.strategy === this.strategy));
     find("#rebase").hidden = find("#discard").hidden = !open || !page.mayAct;
@@ -118,14 +119,18 @@ export class AttemptBar {
       add("amber", `A merge into ${attempt.target_branch} would conflict in:`, ...files(this.status.conflicts));
     }
     const run = this.page.run;
-    const told = run && this.page.view === "log" ? endNotice(run, runName(run, runs)) : null;
-    if (told) add(told.tone, told.text);
+    const told = run && this.page.view === "log" ? endNotice(run, runs) : null;
+    if (told) add(told.tone, told.text, ...(told.look ? [" ", this.#lookAt(told.look)] : []));
     for (const [message, level] of this.notes) add(level === "warning" ? "amber" : "", message);
     const place = find("#attempt-notices");
     const text = JSON.stringify(notices.map(({ tone, content }) => [tone, content.map((one) => one.textContent ?? one)]));
     if (place.dataset.shown === text) return;
     place.dataset.shown = text;
     place.replaceChildren(...notices.map(({ tone, content }) => h(`div.notice${tone ? `.notice-${tone}` : ""}`, {}, icon(tone === "red" || tone === "amber" ? "warning" : "info"), h("div.grow", {}, content))));
+  }
+
+  #lookAt(run) {
+    return h("button.button.button-small", { type: "button", onclick: () => this.page.openRun(run.id) }, "Show its output");
   }
 
   async stop() {
@@ -145,7 +150,7 @@ export class AttemptBar {
     if (find("#merge-group").hidden) return;
     const { attempt } = this.page;
     const yes = await confirm(`${STRATEGIES[this.strategy]} into ${attempt.target_branch}?`, {
-      text: `${this.page.changes?.files ?? "All"} changed files of ${attempt.branch} go into ${attempt.target_branch}, and the task is done.`,
+      text: `${changed(this.page.changes?.files)} of ${attempt.branch} into ${attempt.target_branch}, and the task is done.`,
       yes: STRATEGIES[this.strategy],
     });
     if (yes) await this.#post("merge", `Merged into ${attempt.target_branch}`, { strategy: this.strategy });
@@ -185,6 +190,11 @@ export class AttemptBar {
       showError(error);
     }
   }
+}
+
+function changed(count) {
+  if (count === 1) return "One changed file goes out";
+  return count === undefined ? "All changes go out" : `${count.toLocaleString()} changed files go out`;
 }
 
 function files(paths) {

@@ -26,14 +26,23 @@ export function attemptState(attempt, runs) {
   return { state: run.status, words: stateName(run.status) };
 }
 
-/** What a run's end was, in words, where it is worth a notice; else null. */
-export function endNotice(run, name) {
-  if (run.status === "failed") {
-    const code = run.exit_code === null ? "could not be started or did not finish" : `ended with exit code ${run.exit_code}`;
-    return { tone: "red", text: `${name} ${code}. The last lines of its output say more.` };
-  }
+/**
+ * What a run's end was, in words, where it is worth a notice; else null. `look` is a run whose output says why.
+ * @returns {{tone: string, text: string, look: object|null}|null}
+ */
+export function endNotice(run, runs) {
+  const name = runName(run, runs);
   if (run.status === "interrupted") {
-    return { tone: "amber", text: `${name} was interrupted: the program that watched over it died. What it changed is kept; a follow-up goes on from there.` };
+    const text = `${name} was interrupted: the program that watched over it died. What it changed is kept; a follow-up goes on from there.`;
+    return { tone: "amber", text, look: null };
   }
-  return null;
+  if (run.status !== "failed") return null;
+  const setup = runs.findLast((other) => other.run_reason === "setupscript" && other.created_at <= run.created_at);
+  if (!run.started_at && setup?.status === "failed" && setup !== run) {
+    return { tone: "red", text: `${name} was not started, because the setup script failed${exitOf(setup)}.`, look: setup };
+  }
+  const how = run.exit_code === null ? " could not be started or did not finish" : ` failed${exitOf(run)}`;
+  return { tone: "red", text: `${name}${how}. The last lines of its output say more.`, look: null };
 }
+
+const exitOf = (run) => (run.exit_code === null ? "" : ` with exit code ${run.exit_code}`);
