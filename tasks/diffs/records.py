@@ -105,6 +105,9 @@ class Records:
         mark = digest(record)
         with self._lock:
             number, sent = self.expected.pop(record.file, (0, ""))
+            held = self._entries.get(record.file)
+            if held is not None and held.digest == mark:
+                return
             if sent == mark:
                 # Sent in an earlier life, and the same still: only who has an older cursor needs it.
                 self._insert(record.file, Entry(number, self._frame(record, number), mark))

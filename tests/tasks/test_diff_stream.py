@@ -344,9 +344,11 @@ class TestLife:
         client, late = DiffClient(), DiffClient()
         async with client.reading(service, attempt.pk):
             state = dict(client.state)
+            client.events.clear()
             await sync_to_async(finish.merge)(attempt, "squash", user)
             await client.until(lambda: client.finished)
             assert client.state == state
+            assert "message" not in client.names()
         async with late.reading(service, attempt.pk):
             await late.until(lambda: late.finished)
             assert late.state == state
