@@ -15,6 +15,8 @@ from django.contrib.auth import get_user_model
 from django.http import HttpRequest
 from django.utils.module_loading import import_string
 
+from events.conf import setting
+
 ScopeId = Hashable
 """What visibility hangs on. The board's are the UUIDs of projects."""
 
@@ -105,5 +107,5 @@ class SignedIn:
 @cache
 def access() -> Access:
     """The application's access rules."""
-    found: Access = import_string(getattr(settings, "EVENTS_ACCESS", "events.access.SignedIn"))()
+    found: Access = import_string(setting("EVENTS_ACCESS"))()
     return found

@@ -10,6 +10,7 @@ class EventsConfig(AppConfig):
     def ready(self) -> None:
         from events import lifecycle
         from events.changes import ChangesLog
+        from events.conf import setting
         from events.control import Control
         from events.models import ensure_log
         from events.pruning import Pruner
@@ -20,14 +21,11 @@ class EventsConfig(AppConfig):
         lifecycle.on_start(pruner.start)
         lifecycle.on_stop(pruner.stop)
         post_migrate.connect(ensure_log, sender=self, dispatch_uid="events.ensure_log")
-        service.max_streams = getattr(settings, "EVENTS_MAX_STREAMS", service.max_streams)
-        service.max_streams_per_user = getattr(
-            settings, "EVENTS_MAX_STREAMS_PER_USER", service.max_streams_per_user
-        )
+        service.max_streams = setting("EVENTS_MAX_STREAMS")
+        service.max_streams_per_user = setting("EVENTS_MAX_STREAMS_PER_USER")
+        service.wheel.heartbeat = setting("EVENTS_HEARTBEAT_SECONDS")
+        service.wheel.send_timeout = setting("EVENTS_SEND_TIMEOUT_SECONDS")
         if hasattr(settings, "EVENTS_CONTROL"):
             control = Control()
             lifecycle.on_start(control.start)
             lifecycle.on_stop(control.stop)
-        wheel = service.wheel
-        wheel.heartbeat = getattr(settings, "EVENTS_HEARTBEAT_SECONDS", wheel.heartbeat)
-        wheel.send_timeout = getattr(settings, "EVENTS_SEND_TIMEOUT_SECONDS", wheel.send_timeout)

@@ -12,10 +12,10 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any, Final, TypeVar
 
-from django.conf import settings
 from django.db import DEFAULT_DB_ALIAS, DatabaseError, connections
 
 from events.access import ALL, Scope, access, narrowed
+from events.conf import setting
 from events.frames import ROW, Change, Cursor, concerned, full_state, view_of
 from events.logs import ANYBODY, Reader
 from events.models import ChangeLog, DatabaseChange
@@ -57,7 +57,7 @@ class ChangesLog:
         self._barriers: dict[str, int] = {}
         """The position of the newest change of memberships, by user."""
         self.snapshots = Snapshots(using)
-        self.store = MsgStore(settings.EVENTS_BUFFER_BYTES)
+        self.store = MsgStore(setting("EVENTS_BUFFER_BYTES"))
         self.relay = Relay(self._step)
         self._thread: ThreadPoolExecutor | None = None
 
@@ -70,7 +70,7 @@ class ChangesLog:
         state = self._state()
         self._members = {one.name: one.members for one in registry.values() if one.members}
         self._epoch = state.epoch
-        self.store = MsgStore(settings.EVENTS_BUFFER_BYTES, last=state.last)
+        self.store = MsgStore(setting("EVENTS_BUFFER_BYTES"), last=state.last)
 
     async def closed(self) -> None:
         thread, self._thread = self._thread, None

@@ -9,11 +9,11 @@ import logging
 import threading
 from datetime import timedelta
 
-from django.conf import settings
 from django.db import DEFAULT_DB_ALIAS, DatabaseError, connections, transaction
 from django.db.models import Count, Max, Sum
 from django.utils import timezone
 
+from events.conf import setting
 from events.models import ChangeLog, DatabaseChange
 
 logger = logging.getLogger("events")
@@ -29,11 +29,11 @@ def prune(days: float | None = None, max_bytes: int | None = None, using: str = 
 
     The settings EVENTS_KEEP_DAYS and EVENTS_KEEP_BYTES are the defaults.
     """
-    oldest = timezone.now() - timedelta(days=settings.EVENTS_KEEP_DAYS if days is None else days)
+    oldest = timezone.now() - timedelta(days=setting("EVENTS_KEEP_DAYS") if days is None else days)
     rows = DatabaseChange.objects.using(using)
     totals = rows.aggregate(size=Sum("size"), count=Count("id"), newest=Max("id"))
     surplus = (totals["size"] or 0) + totals["count"] * ROW_BYTES
-    surplus -= settings.EVENTS_KEEP_BYTES if max_bytes is None else max_bytes
+    surplus -= setting("EVENTS_KEEP_BYTES") if max_bytes is None else max_bytes
     pruned = 0
     while True:
         batch = list(rows.order_by("id").values_list("id", "at", "size")[:BATCH])
@@ -71,7 +71,7 @@ class Pruner:
         self._stopped.set()
 
     def _run(self) -> None:
-        while not self._stopped.wait(settings.EVENTS_PRUNE_SECONDS):
+        while not self._stopped.wait(setting("EVENTS_PRUNE_SECONDS")):
             try:
                 pruned = prune()
             except DatabaseError as error:
