@@ -150,14 +150,21 @@ class TrackedQuerySet(models.QuerySet[M]):
             return super().update(**kwargs)
         using = self._write_alias()
         with recording(using) as recorder:
-            chosen = self.model._base_manager.using(using).filter(pk__in=self.order_by().values("pk"))
-            before = tracked.read(chosen)
+            names = None if tracked.pk_names & kwargs.keys() else tracked.shown(kwargs)
+            before = tracked.read(self._chosen(using), names)
             changed = super().update(**kwargs)
             if before:
                 recorder.changed(tracked, before, outcomes.updated(tracked, before, kwargs, using))
         return changed
 
     update.alters_data = True  # type: ignore[attr-defined]
+
+    def _chosen(self, using: str) -> "models.QuerySet[M]":
+        """The same records, by a query set that anything may be asked of."""
+        query = self.query
+        if self._fields is None and not (query.distinct or query.annotations or query.extra):  # type: ignore[attr-defined]
+            return self.using(using)
+        return self.model._base_manager.using(using).filter(pk__in=self.order_by().values("pk"))
 
     def bulk_update(self, objs: Iterable[M], fields: Iterable[str], batch_size: int | None = None) -> int:
         """As Django's, with one statement more to read what was there and one for all that changed."""
@@ -170,7 +177,8 @@ class TrackedQuerySet(models.QuerySet[M]):
         within = self._chain()  # type: ignore[attr-defined]
         within._recorded = False
         with recording(using) as recorder:
-            before = tracked.read_many({outcomes.key(tracked, obj.pk) for obj in objs}, using)
+            pks = {outcomes.key(tracked, obj.pk) for obj in objs}
+            before = tracked.read_many(pks, using, tracked.shown(names))
             changed = super(TrackedQuerySet, within).bulk_update(objs, names, batch_size)
             recorder.changed(tracked, before, outcomes.bulk_updated(tracked, before, objs, names, using))
         return changed
@@ -194,7 +202,7 @@ class TrackedQuerySet(models.QuerySet[M]):
         if tracked is None:
             return raw_delete(using)
         with recording(using) as recorder:
-            recorder.changed(tracked, tracked.read(self.using(using)), {})
+            recorder.changed(tracked, tracked.read(self._chosen(using)), {})
             return raw_delete(using)
 
     _raw_delete.alters_data = True  # type: ignore[attr-defined]
@@ -221,17 +229,19 @@ class TrackedModel(models.Model):
     ) -> bool:
         tracked = registry.get(type(self))
         update: Any = super()._do_update
-        shown = tracked.written(values) if tracked is not None else {}
+        shown = tracked.shown(field.name for field, _, _ in values) if tracked is not None else ()
         if tracked is None or not shown:
             return bool(update(base_qs, using, pk_val, values, update_fields, forced_update))
         with recording(using) as recorder:
-            one = tracked.one_row(recorder.connection, tuple(shown))
-            row = one.raw(pk_val)
+            # Read before and after: the instance may be older than its row, and a value be an expression.
+            row = tracked.one_row(recorder.connection, shown)
+            before = row.raw(pk_val)
             changed = bool(update(base_qs, using, pk_val, values, update_fields, forced_update))
-            if changed and row is not None:
+            after = row.raw(pk_val)
+            if before is not None and after is not None and before != after:
                 pk = outcomes.key(tracked, pk_val)
-                before, after = outcomes.saved(tracked, pk, one, row, shown)
-                recorder.changed(tracked, {pk: before}, {pk: after})
+                old, new = row.compare(before, after)
+                recorder.changed(tracked, {pk: old}, {pk: new})
         return changed
 
     def delete(self, using: str | None = None, keep_parents: bool = False) -> tuple[int, dict[str, int]]:

@@ -21,6 +21,8 @@ def watch(tracked: Tracked) -> None:
 
 def _before(sender: type[models.Model], instance: models.Model, using: str, **_: Any) -> None:
     """Reads the record, for the instance may be stale, and says that it will go."""
+    if sender not in registry:
+        return
     with within_delete(using) as recorder:
         recorder.doomed.add((sender, instance.pk))
         instance.__dict__[_STATE] = registry[sender].one_row(recorder.connection).read(instance.pk)

@@ -10,7 +10,7 @@ from typing import Any
 from django.db import connections, models
 from django.db.models import Q
 
-from events.tracking import OneRow, State, Tracked
+from events.tracking import State, Tracked
 from events.values import is_expression, public
 
 
@@ -19,11 +19,13 @@ def key(tracked: Tracked, pk: Any) -> Any:
     return tracked.model._meta.pk.to_python(pk)
 
 
-def read(tracked: Tracked, pks: Sequence[Any], using: str) -> dict[Any, State]:
+def read(
+    tracked: Tracked, pks: Sequence[Any], using: str, names: tuple[str, ...] | None = None
+) -> dict[Any, State]:
     if len(pks) > 1:
-        return tracked.read_many(pks, using)
+        return tracked.read_many(pks, using, names)
     pk = key(tracked, pks[0])
-    state = tracked.one_row(connections[using]).read(pk)
+    state = tracked.one_row(connections[using], names).read(pk)
     return {pk: state} if state else {}
 
 
@@ -46,16 +48,6 @@ def may_conflict(objs: Iterable[models.Model], unique_fields: Iterable["models.F
     return chosen
 
 
-def saved(
-    tracked: Tracked, pk: Any, one: OneRow, row: tuple[Any, ...], written: dict[str, Any]
-) -> tuple[State, State]:
-    """What one record was and is, as far as it differs, after these columns of it were written."""
-    if tracked.through_column in written or any(is_expression(value) for value in written.values()):
-        before = one.state(row)
-        return before, one.read(pk) or before
-    return one.compare(row, written.values())
-
-
 def updated(
     tracked: Tracked, before: dict[Any, State], written: dict[str, Any], using: str
 ) -> dict[Any, State]:
@@ -66,12 +58,13 @@ def updated(
         field: Any = meta.pk if name == "pk" else meta.get_field(name)
         if field is meta.pk:
             return read(tracked, [value], using)
+        if field.attname not in tracked.columns:
+            continue
         if is_expression(value) or field.name == tracked.through:
-            return read(tracked, list(before), using)
+            return read(tracked, list(before), using, tracked.shown(written))
         if isinstance(value, models.Model):
             value = getattr(value, field.target_field.attname)
-        if field.attname in tracked.columns:
-            values[field.attname] = public(field, value)
+        values[field.attname] = public(field, value)
     return {pk: _with(tracked, state, values) for pk, state in before.items()}
 
 
@@ -86,7 +79,7 @@ def bulk_updated(
         pk = key(tracked, obj.pk)
         written = {field.attname: getattr(obj, field.attname) for field in shown}
         if moves or pk in after or any(is_expression(value) for value in written.values()):
-            return tracked.read_many(before, using)
+            return tracked.read_many(before, using, tracked.shown(names))
         if pk in before:
             values = {field.attname: public(field, written[field.attname]) for field in shown}
             after[pk] = _with(tracked, before[pk], values)

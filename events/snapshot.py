@@ -14,6 +14,7 @@ from events.access import ALL, Scope, ScopeId
 from events.models import ChangeLog, DatabaseChange
 from events.patches import encode
 from events.tracking import Tracked, registry
+from events.values import json_value
 
 _KEPT_VIEWS: Final = 8
 
@@ -112,7 +113,7 @@ def _encoded(tracked: Tracked, using: str) -> dict[ScopeId, list[bytes]]:
     found: dict[ScopeId, list[bytes]] = defaultdict(list)
     selected = rows.values_list("pk", tracked.scope_lookup, *tracked.columns)
     for pk, scope, *values in selected.iterator(chunk_size=5000):
-        document = tracked.state(scope, values).document
+        document = dict(zip(tracked.columns, map(json_value, values), strict=True))
         if tracked.members is not None:
             document[tracked.members] = members.get(pk, [])
         found[scope].append(b'"%b":%b' % (str(pk).encode(), encode(document)))

@@ -15,7 +15,7 @@ _ROWS_A_QUERY: Final = 10_000
 """Keeps `IN (…)` under the number of parameters that SQLite and PostgreSQL allow."""
 
 
-_STORED_AS_THEY_ARE: Final = frozenset({str, float, type(None)})
+_SCOPES_KEPT: Final = 1000
 
 
 class State(NamedTuple):
@@ -52,6 +52,10 @@ class Tracked:
     def keys(self) -> frozenset[str]:
         """The names under which a write may touch what is public."""
         return frozenset({"pk", *self.columns, *(field.name for field in self.columns.values())})
+
+    @cached_property
+    def pk_names(self) -> frozenset[str]:
+        return frozenset({"pk", self.model._meta.pk.name})
 
     @cached_property
     def through_column(self) -> str | None:
@@ -104,31 +108,33 @@ class Tracked:
             found = readers[self.model, names] = OneRow(self, names or tuple(self.columns), connection)
         return found
 
-    def read(self, rows: "models.QuerySet[Any]") -> dict[Any, State]:
-        """The records that a query set selects, by primary key, in the order of their keys."""
+    def read(self, rows: "models.QuerySet[Any]", names: Sequence[str] | None = None) -> dict[Any, State]:
+        """The records that a query set selects, or these columns of them, by primary key, in its order."""
+        names = self.fields if names is None else names
         found = {}
-        for pk, scope, *values in rows.order_by("pk").values_list("pk", self.scope_lookup, *self.columns):
-            found[pk] = self.state(scope, values)
+        for pk, scope, *values in rows.order_by("pk").values_list("pk", self.scope_lookup, *names):
+            document = dict(zip(names, map(json_value, values), strict=True))
+            found[pk] = State(document, None if scope is None else str(scope))
         return found
 
-    def read_many(self, pks: Iterable[Any], using: str) -> dict[Any, State]:
+    def read_many(
+        self, pks: Iterable[Any], using: str, names: Sequence[str] | None = None
+    ) -> dict[Any, State]:
         found: dict[Any, State] = {}
         keys = list(pks)
         for start in range(0, len(keys), _ROWS_A_QUERY):
             batch = keys[start : start + _ROWS_A_QUERY]
-            found |= self.read(self.model._base_manager.using(using).filter(pk__in=batch))
+            found |= self.read(self.model._base_manager.using(using).filter(pk__in=batch), names)
         return found
-
-    def state(self, scope: Any, values: Iterable[Any]) -> State:
-        """Of one row: its scope, and the values of `columns` in their order."""
-        document = {name: json_value(value) for name, value in zip(self.columns, values, strict=True)}
-        return State(document, None if scope is None else str(scope))
 
     # --- from instances
 
-    def written(self, values: Iterable[tuple[Any, Any, Any]]) -> dict[str, Any]:
-        """What a save writes into the public columns, of its triples of field, model and value."""
-        return {field.attname: value for field, _, value in values if field.attname in self.columns}
+    def shown(self, names: Iterable[str]) -> tuple[str, ...]:
+        """The public columns among the fields with these names."""
+        chosen = set(names)
+        if "pk" in chosen:
+            chosen.add(self.model._meta.pk.name)
+        return tuple(name for name, field in self.columns.items() if name in chosen or field.name in chosen)
 
     def document(self, instance: models.Model) -> dict[str, Any]:
         """The columns of an instance, as the database would give them back."""
@@ -172,7 +178,8 @@ class OneRow:
 
     def __init__(self, tracked: Tracked, names: tuple[str, ...], connection: BaseDatabaseWrapper) -> None:
         self._fields = [tracked.columns[name] for name in names]
-        self._scope_name = tracked.scope
+        self._scopes: dict[Any, str | None] = {}
+        """Scopes by their raw value: few, and met at every save."""
         self._connection = connection
         self._pk = tracked.model._meta.pk
         rows = tracked.model._base_manager.using(connection.alias).order_by().filter(pk=UUID(int=0))
@@ -198,23 +205,24 @@ class OneRow:
         row = self.raw(pk)
         return None if row is None else self.state(row)
 
-    def compare(self, row: tuple[Any, ...], values: Iterable[Any]) -> tuple[State, State]:
-        """What of this row becomes something else when `values` are written, before and after."""
+    def compare(self, old: tuple[Any, ...], new: tuple[Any, ...]) -> tuple[State, State]:
+        """What differs between two readings of a row, before and after."""
         before: dict[str, Any] = {}
         after: dict[str, Any] = {}
-        for index, (field, value) in enumerate(zip(self._fields, values, strict=True)):
-            was = row[index]
-            if type(value) in _STORED_AS_THEY_ARE and value == was:
-                continue
-            if field.get_db_prep_save(value, self._connection) != was:
-                before[field.attname] = self._json(index, row)
-                after[field.attname] = public(field, value)
-        scope = self._scope(row)
-        return State(before, scope), State(after, after.get(str(self._scope_name), scope))
+        for index, field in enumerate(self._fields):
+            if old[index] != new[index]:
+                before[field.attname] = self._json(index, old)
+                after[field.attname] = self._json(index, new)
+        return State(before, self._scope(old)), State(after, self._scope(new))
 
     def _scope(self, row: tuple[Any, ...]) -> str | None:
-        scope = self._json(len(self._fields), row)
-        return None if scope is None else str(scope)
+        raw = row[-1]
+        if raw not in self._scopes:
+            if len(self._scopes) >= _SCOPES_KEPT:
+                self._scopes.clear()
+            scope = self._json(len(self._fields), row)
+            self._scopes[raw] = None if scope is None else str(scope)
+        return self._scopes[raw]
 
     def _json(self, index: int, row: tuple[Any, ...]) -> Any:
         value = row[index]
