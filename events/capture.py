@@ -235,9 +235,9 @@ class TrackedModel(models.Model):
         with recording(using) as recorder:
             # Read before and after: the instance may be older than its row, and a value be an expression.
             row = tracked.one_row(recorder.connection, shown)
-            before = row.raw(pk_val)
+            before = row.raw(pk_val, recorder.cursor)
             changed = bool(update(base_qs, using, pk_val, values, update_fields, forced_update))
-            after = row.raw(pk_val)
+            after = row.raw(pk_val, recorder.cursor)
             if before is not None and after is not None and before != after:
                 pk = outcomes.key(tracked, pk_val)
                 old, new = row.compare(before, after)

@@ -66,6 +66,18 @@ class Recorder:
         self.doomed: set[tuple[type, Any]] = set()
         """What the delete that is going on will take away."""
         self._rows: list[Row] = []
+        self._cursor: Any = None
+
+    @property
+    def cursor(self) -> Any:
+        """One for all that a write reads and inserts: opening a cursor costs as much as a small statement."""
+        if self._cursor is None:
+            self._cursor = self.connection.cursor()
+        return self._cursor
+
+    def close(self) -> None:
+        if self._cursor is not None:
+            self._cursor.close()
 
     def added(self, tracked: Tracked, pk: Any, state: State) -> None:
         document = state.document
@@ -178,11 +190,10 @@ class Recorder:
         connection = self.connection
         at = connection.ops.adapt_datetimefield_value(timezone.now())
         tail = (*current_actor(), at)
-        with connection.cursor() as cursor:
-            if len(rows) == 1:
-                cursor.execute(_INSERT, rows[0] + tail)
-            else:
-                cursor.executemany(_INSERT, [row + tail for row in rows])
+        if len(rows) == 1:
+            self.cursor.execute(_INSERT, rows[0] + tail)
+        else:
+            self.cursor.executemany(_INSERT, [row + tail for row in rows])
         _call_once_after_commit(connection)
 
 
@@ -230,6 +241,7 @@ class recording:
         self._leave(kind, error, trace)
 
     def _leave(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+        self._recorder.close()
         if self._transaction is not None:
             self._transaction.__exit__(kind, error, trace)
         elif error is not None and not isinstance(error, _BEFORE_ANY_WRITE):

@@ -131,10 +131,19 @@ class Tracked:
 
     def shown(self, names: Iterable[str]) -> tuple[str, ...]:
         """The public columns among the fields with these names."""
-        chosen = set(names)
-        if "pk" in chosen:
-            chosen.add(self.model._meta.pk.name)
-        return tuple(name for name, field in self.columns.items() if name in chosen or field.name in chosen)
+        wanted = tuple(names)
+        found = self._shown.get(wanted)
+        if found is None:
+            found = self._shown[wanted] = tuple(
+                name
+                for name, field in self.columns.items()
+                if name in wanted or field.name in wanted or (field.primary_key and "pk" in wanted)
+            )
+        return found
+
+    @cached_property
+    def _shown(self) -> dict[tuple[str, ...], tuple[str, ...]]:
+        return {}
 
     def document(self, instance: models.Model) -> dict[str, Any]:
         """The columns of an instance, as the database would give them back."""
@@ -189,12 +198,10 @@ class OneRow:
         assert len(parameters) == 1, "only the primary key varies"
         self._converters = compiler.get_converters([column[0] for column in compiler.select])
 
-    def raw(self, pk: Any) -> tuple[Any, ...] | None:
+    def raw(self, pk: Any, cursor: Any) -> tuple[Any, ...] | None:
         """The row as the driver gives it; its scope comes last."""
-        cursor = self._connection.cursor()
         cursor.execute(self._sql, (self._pk.get_db_prep_value(pk, self._connection),))
         row: tuple[Any, ...] | None = cursor.fetchone()
-        cursor.close()
         return row
 
     def state(self, row: tuple[Any, ...]) -> State:
@@ -202,7 +209,8 @@ class OneRow:
         return State(document, self._scope(row))
 
     def read(self, pk: Any) -> State | None:
-        row = self.raw(pk)
+        with self._connection.cursor() as cursor:
+            row = self.raw(pk, cursor)
         return None if row is None else self.state(row)
 
     def compare(self, old: tuple[Any, ...], new: tuple[Any, ...]) -> tuple[State, State]:
