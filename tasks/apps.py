@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 from django.apps import AppConfig
 
 if TYPE_CHECKING:
-    from tasks.models import TaskAttempt
+    from tasks.models import ExecutionProcess, TaskAttempt
 
 
 class TasksConfig(AppConfig):
@@ -12,19 +12,20 @@ class TasksConfig(AppConfig):
     verbose_name = "Board"
 
     def ready(self) -> None:
-        from django.db.models.signals import post_save
+        from django.db.models.signals import post_delete, post_save
 
         from events import lifecycle
         from events.service import service
         from tasks import records
         from tasks.diffs.log import DiffLog
         from tasks.logstream import RunLog
-        from tasks.models import TaskAttempt
+        from tasks.models import ExecutionProcess, TaskAttempt
 
         records.track_all()
         service.register("logs", RunLog)
         service.register("diff", DiffLog)
         post_save.connect(_look_at_diff, TaskAttempt, dispatch_uid="tasks.diffs.poke")
+        post_delete.connect(_mark_deleted, ExecutionProcess, dispatch_uid="tasks.runs.deleted")
         lifecycle.on_start(_start_runner)
         lifecycle.on_stop(_stop_runner)
         lifecycle.on_start(_start_webhooks)
@@ -38,6 +39,12 @@ def _look_at_diff(instance: "TaskAttempt", **_: object) -> None:
     from tasks.diffs import poke
 
     transaction.on_commit(partial(poke, instance.pk))
+
+
+def _mark_deleted(instance: "ExecutionProcess", **_: object) -> None:
+    from tasks import housekeeping
+
+    housekeeping.mark_deleted(instance.pk)
 
 
 def _start_runner() -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from uuid import UUID
 
 from django.conf import settings
+from django.db import transaction
 from django.db.models import QuerySet
 from django.utils import timezone
 
@@ -18,6 +19,8 @@ from tasks.supervision.folder import RunFolder
 from tasks.supervision.logreader import compress
 
 logger = logging.getLogger("tasks")
+
+_DELETED = "deleted"
 
 
 @dataclass
@@ -74,12 +77,15 @@ def compress_log(folder: RunFolder) -> int | None:
 
 def remove_orphans() -> int:
     """Removes the folders of runs whose records were deleted; how many. What still runs there is stopped first,
-    and its folder goes the next time."""
+    and its folder goes the next time. A folder of which this database merely knows nothing stays: it may be
+    another database's."""
     root, count = runfiles.runs_folder(), 0
     names = {name for name in os.listdir(root) if _is_id(name)} if root.is_dir() else set()
     known = {str(key) for key in ExecutionProcess.objects.values_list("pk", flat=True)}
     for name in names - known:
         folder = RunFolder(root / name)
+        if not os.path.exists(folder.file(_DELETED)):
+            continue
         lock = folder.acquire()
         if lock is None:
             launch.ask_to_stop(folder, "Stopped: its record was deleted.")
@@ -88,6 +94,17 @@ def remove_orphans() -> int:
             os.close(lock)
             count += 1
     return count
+
+
+def mark_deleted(process_id: UUID) -> None:
+    """Called when a run's record is deleted: its folder goes with the next round."""
+
+    def mark() -> None:
+        folder = runfiles.folder_of(process_id)
+        if os.path.isdir(folder.path):
+            folder.write(folder.file(_DELETED), "")
+
+    transaction.on_commit(mark)
 
 
 def disk_use(projects: QuerySet[Project]) -> list[DiskUse]:

@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from asgiref.sync import sync_to_async
@@ -81,11 +82,21 @@ def test_a_log_reads_the_same_after_a_vacuum(as_admin: Client, process: Executio
     assert housekeeping.tidy().compressed_logs == 0
 
 
-def test_the_folder_of_a_deleted_run_is_removed(process: ExecutionProcess, as_admin: Client) -> None:
+def test_the_folder_of_a_deleted_run_is_removed(
+    process: ExecutionProcess, django_capture_on_commit_callbacks: Any
+) -> None:
     folder = Path(runfiles.folder_of(process.pk).path)
-    process.delete()
+    with django_capture_on_commit_callbacks(execute=True):
+        process.task_attempt.task.delete()
     assert housekeeping.tidy().removed_folders == 1
     assert not folder.exists()
+
+
+def test_a_folder_that_may_be_another_databases_stays(process: ExecutionProcess) -> None:
+    folder = Path(runfiles.folder_of(uuid4()).path)
+    folder.mkdir(parents=True)
+    assert housekeeping.tidy().removed_folders == 0
+    assert folder.exists()
 
 
 def test_disk_use_counts_logs(process: ExecutionProcess) -> None:
