@@ -5,8 +5,11 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
+from django.db import DatabaseError
+
 from events.wheel import close_connections
 from tasks import git, identity, merging, snapshots
+from tasks.errors import Refused
 from tasks.models import TaskAttempt
 
 
@@ -32,12 +35,11 @@ def status_of(attempt_id: UUID) -> dict[str, Any] | None:
     """The same, for a thread of its own; None where there is no such attempt or git cannot say."""
     try:
         attempt = TaskAttempt.objects.select_related("task__project").filter(pk=attempt_id).first()
+        return status(attempt) if attempt is not None else None
+    except (git.GitError, OSError, Refused, DatabaseError):
+        return None
     finally:
         close_connections()
-    try:
-        return status(attempt) if attempt is not None else None
-    except git.GitError:
-        return None
 
 
 def _status(attempt: TaskAttempt) -> Status:

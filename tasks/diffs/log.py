@@ -81,6 +81,8 @@ class DiffLog:
         self._record_changed = False
         self._shown: source.Source | None = None
         self._status_due = asyncio.Event()
+        self._failures: set[str] = set()
+        """Those that the server's log has been told of."""
 
     # --- for the engine
 
@@ -89,6 +91,8 @@ class DiffLog:
         self._restored = await self._in_thread(self.records.restore, saved_state(self.attempt_id))
         loop = asyncio.get_running_loop()
         self._tasks = [loop.create_task(self._feed()), loop.create_task(self._tell_status())]
+        for task in self._tasks:
+            task.add_done_callback(self._report)
 
     async def closed(self) -> None:
         try:
@@ -140,6 +144,10 @@ class DiffLog:
         self._record_changed = True
         self._poked.set()
 
+    def _report(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            logger.error("The diff of attempt %s is no longer followed", self.attempt_id, exc_info=error)
+
     # --- feeding
 
     async def _feed(self) -> None:
@@ -148,16 +156,13 @@ class DiffLog:
             self._poked.clear()
             try:
                 await self._feed_from(await self._in_thread(source.load, self.attempt_id))
+                problem = ""
             except (git.GitError, OSError, UnexpectedOutput, DatabaseError) as error:
-                reason = error.reason if isinstance(error, git.GitError) else str(error)
-                if reason != problem:
-                    logger.warning("The diff of attempt %s cannot be read: %s", self.attempt_id, error)
-                problem = reason
-                self.records.put_event(
-                    "note", {"level": "error", "message": f"The diff cannot be read: {reason}"}
-                )
-                self._set_complete()
-                await self._wait(RETRY_SECONDS)
+                # The first time it may be a file that went away while git was reading it.
+                await self._wait(RETRY_SECONDS if str(error) == problem else DEBOUNCE_SECONDS)
+                if str(error) == problem:
+                    self._note_failure(error)
+                problem = str(error)
 
     async def _feed_from(self, found: "source.Source | None") -> None:
         if found is None or found.ended:
@@ -200,6 +205,8 @@ class DiffLog:
                 await self._keep_up(watcher, tracker, found)
             finally:
                 watcher.close()
+                if self.watcher is not None:
+                    self.watcher.close()
                 self.watcher = None
                 if self._job is not None and not self._job.done():
                     await asyncio.wait([self._job])
@@ -309,11 +316,18 @@ class DiffLog:
             self._complete.set()
             self.records.settle()
 
-    def _note(self, message: str) -> None:
-        if message:
-            self.records.put_event("note", {"level": "warning", "message": message})
-        else:
-            self.records.drop_event("note")
+    def _note(self, message: str, level: str = "warning") -> None:
+        """An empty message takes the one before back."""
+        if message or self.records.has_event("note"):
+            self.records.put_event("note", {"level": level, "message": message})
+
+    def _note_failure(self, error: Exception) -> None:
+        reason = error.reason if isinstance(error, git.GitError) else str(error)
+        if reason not in self._failures:
+            self._failures.add(reason)
+            logger.warning("The diff of attempt %s cannot be read: %s", self.attempt_id, error)
+        self._note(f"The diff cannot be read: {reason}", "error")
+        self._set_complete()
 
     def _note_polling(self, error: Exhausted) -> None:
         logger.warning("Attempt %s is polled: %s", self.attempt_id, error)

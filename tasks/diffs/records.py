@@ -122,6 +122,10 @@ class Records:
             if old is None or old.digest != said:
                 self._append(f"\0{event}", said.encode(), said, event=event)
 
+    def has_event(self, event: str) -> bool:
+        with self._lock:
+            return f"\0{event}" in self._entries
+
     def drop_event(self, event: str) -> None:
         with self._lock:
             self._remove(f"\0{event}")
