@@ -125,6 +125,12 @@ class ChangesLog:
 
     # --- a reader goes on
 
+    def read_now(self, position: int, reader: Reader) -> Batch | None:
+        """What follows, where the store has it and nothing else is to be asked: waiting readers share one turn."""
+        found = self.store.read(position, reader.view)
+        asks = self._barriers.get(str(reader.principal.user_id), 0) > reader.as_of and reader.scope is not ALL
+        return None if asks or isinstance(found, Behind) else found
+
     async def read(self, position: int, reader: Reader) -> Batch:
         found = self.store.read(position, reader.view)
         # Looked at after the store, which gets a change of members only after it was noted here.
