@@ -37,6 +37,7 @@ export class DiffView extends EventTarget {
     this.#listen();
     this.stream = new DiffStream(attemptId);
     this.stream.addEventListener("progress", ({ detail }) => this.#say(detail));
+    this.stream.addEventListener("note", ({ detail }) => this.#notice(detail));
     this.stream.addEventListener("files", ({ detail }) => this.#changed(detail.changed));
     for (const name of ["ready", "finished", "state"]) this.stream.addEventListener(name, () => this.#say());
     this.stream.start();
@@ -74,12 +75,14 @@ export class DiffView extends EventTarget {
   #build() {
     this.summary = h("span.diff-summary", { role: "status" });
     this.sendButton = h("button.button.button-small.button-primary", { type: "button", hidden: true, onclick: () => this.#send() }, icon("send"), h("span"));
+    this.notice = h("p.notice", { role: "status", hidden: true });
     this.message = h("div.diff-message.empty");
     this.list = h("div.diff-files", { tabindex: "-1" }, this.message);
     this.tree = new DiffTree();
     this.element.classList.add("diff");
     this.element.replaceChildren(
       h("div.diff-bar", {}, this.summary, h("div.diff-tools", {}, this.sendButton, ...this.#tools())),
+      this.notice,
       h("div.diff-panes", {}, this.settings.tree && this.tree.element, this.list),
     );
     this.sight = new IntersectionObserver((entries) => this.#inSight(entries), { root: this.list, rootMargin: "900px 0px" });
@@ -114,6 +117,13 @@ export class DiffView extends EventTarget {
   }
 
   // What arrives
+
+  /** Something to know about the diff itself: that it is polled, that git fails. An empty message takes it back. */
+  #notice({ level, message }) {
+    this.notice.className = `notice ${level === "error" ? "notice-red" : "notice-amber"}`;
+    this.notice.hidden = !message;
+    setText(this.notice, message);
+  }
 
   #changed(paths) {
     this.keepPlace(() => {
