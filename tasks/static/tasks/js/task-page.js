@@ -184,7 +184,7 @@ class TaskPage {
     this.diff.addEventListener("send", () => this.composer.send());
     this.diff.comments?.addEventListener("change", () => this.composer.update());
     this.diff.stream.addEventListener("status", ({ detail }) => this.bar.setStatus(detail));
-    this.diff.stream.addEventListener("note", ({ detail }) => this.bar.addNote(detail));
+    this.diff.stream.addEventListener("note", ({ detail }) => this.bar.setNote(detail));
   }
 
   #counted(counts) {

@@ -13,7 +13,7 @@ export class AttemptBar {
   constructor(page) {
     this.page = page;
     this.status = null;
-    this.notes = new Map();
+    this.note = null;
     this.refusal = null;
     this.strategy = localStorage.getItem("vibe.strategy") ?? "merge";
     this.#listen();
@@ -43,7 +43,7 @@ export class AttemptBar {
   reset() {
     this.status = null;
     this.refusal = null;
-    this.notes.clear();
+    this.note = null;
     this.#load();
   }
 
@@ -53,8 +53,9 @@ export class AttemptBar {
     this.update();
   }
 
-  addNote({ level, message }) {
-    this.notes.set(message, level);
+  /** What the diff stream has to say besides the diff; an empty message takes it back. */
+  setNote({ level, message }) {
+    this.note = message ? { tone: level === "error" ? "red" : "amber", message } : null;
     this.update();
   }
 
@@ -121,7 +122,7 @@ export class AttemptBar {
     const run = this.page.run;
     const told = run && this.page.view === "log" ? endNotice(run, runs) : null;
     if (told) add(told.tone, told.text, ...(told.look ? [" ", this.#lookAt(told.look)] : []));
-    for (const [message, level] of this.notes) add(level === "warning" ? "amber" : "", message);
+    if (this.note) add(this.note.tone, this.note.message);
     const place = find("#attempt-notices");
     const text = JSON.stringify(notices.map(({ tone, content }) => [tone, content.map((one) => one.textContent ?? one)]));
     if (place.dataset.shown === text) return;

@@ -10,6 +10,7 @@ export class TaskHead {
     this.page = page;
     this.shown = page.document.task.description;
     this.editor = null;
+    this.named = page.document.task.title;
     find("#status").addEventListener("change", (event) => this.#setStatus(event.target));
     find("#edit-task").addEventListener("click", () => this.edit());
   }
@@ -18,7 +19,9 @@ export class TaskHead {
     const { task } = this.page.document;
     if (!task) return;
     for (const title of findAll("[data-task-title]")) setText(title, task.title);
-    document.title = `${task.title} · Vibe`;
+    // Only when it changes: a count of what ended meanwhile may stand before it.
+    if (this.named !== task.title) document.title = `${task.title} · Vibe`;
+    this.named = task.title;
     find("#status").value = task.status;
     find("#status-ring").dataset.status = task.status;
     find("#no-description").hidden = Boolean(task.description) || Boolean(this.editor);
