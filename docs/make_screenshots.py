@@ -5,6 +5,7 @@ the board (light, dark), a task at work, its changes, the same on a phone, and a
 """
 
 import io
+import shlex
 import sys
 import tempfile
 import time
@@ -21,13 +22,12 @@ from tests.live import LiveServer
 from tests.needs import CHROMIUM
 
 IMAGES: Final = Path(__file__).resolve().parent / "images"
-DESKTOP: Final = {"width": 1360, "height": 850}
+DESKTOP: Final = {"width": 1360, "height": 760}
 PHONE: Final = {"width": 390, "height": 844}
-FILM: Final = {"width": 1120, "height": 700}
-FRAME_SECONDS: Final = 0.35
+FILM: Final = {"width": 1280, "height": 720}
+FRAME_SECONDS: Final = 0.4
 QUICK: Final = "0.5"
-UNHURRIED: Final = "24"
-COLOURS: Final = 192
+UNHURRIED: Final = "40"
 
 TASKS: Final = (
     ("Say in the README how to run the tests", "todo", ["docs"]),
@@ -36,8 +36,17 @@ TASKS: Final = (
     ("Parse dates without a time zone", "todo", ["bug", "parser"]),
     ("Give the page a favicon", "cancelled", ["web"]),
 )
-FINISHED: Final = ("Sort names as people expect", "Tell an empty file from a missing one")
-REVIEWED: Final = ("Greet people by name",)
+FINISHED: Final = (
+    ("Sort names as people expect", "docs/design.md", "- Names sort by the reader's own rules.", ["web"]),
+    (
+        "Tell an empty file from a missing one",
+        "src/text.py",
+        "\n# An empty file has no lines; a missing one raises.",
+        [],
+    ),
+    ("Write down who decides what", "docs/design.md", "- Two people agree before a release.", ["docs"]),
+)
+REVIEWED: Final = "Greet people by name"
 WATCHED: Final = ("Count words faster", "Make the page readable in the dark")
 FILMED: Final = "Drop what nobody uses"
 
@@ -55,35 +64,43 @@ class Board:
         assert answer.is_success, f"{method} {path}: {answer.text}"
         return answer.json()
 
-    def task(self, title: str) -> str:
+    def task(self, title: str, **fields: Any) -> str:
         """The id of the task with this title, made if there is none."""
         for task in self("GET", f"/tasks?project_id={self.project}"):
             if task["title"] == title:
                 return str(task["id"])
-        return str(self("POST", "/tasks", {"project_id": self.project, "title": title})["id"])
+        return str(self("POST", "/tasks", {"project_id": self.project, "title": title, **fields})["id"])
 
-    def start(self, title: str) -> str:
-        body = {"task_id": self.task(title), "executor": "demo"}
+    def start(self, title: str, executor: str = "demo", **fields: Any) -> str:
+        body = {"task_id": self.task(title), "executor": executor, **fields}
         return str(self("POST", "/task-attempts", body)["id"])
 
+    def runs(self, attempt: str) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = self("GET", f"/processes?task_attempt_id={attempt}")
+        return found
+
     def wait(self, attempt: str) -> None:
-        until(
-            lambda: all(
-                run["status"] not in ("queued", "running")
-                for run in self("GET", f"/processes?task_attempt_id={attempt}")
-            )
-        )
+        until(lambda: all(run["status"] not in ("queued", "running") for run in self.runs(attempt)))
+
+    def wait_for_output(self, attempt: str, words: str) -> None:
+        def printed() -> bool:
+            pages = [self("GET", f"/processes/{run['id']}/logs") for run in self.runs(attempt)]
+            return any(words in record["content"] for page in pages for record in page)
+
+        until(printed)
 
     def fill(self) -> None:
         """Tasks in all columns: some merged, one to review."""
         for title, status, labels in TASKS:
-            body = {"project_id": self.project, "title": title, "status": status, "labels": labels}
-            self("POST", "/tasks", body)
-        for title in (*FINISHED, *REVIEWED):
-            attempt = self.start(title)
+            self.task(title, status=status, labels=labels)
+        for title, file, line, labels in FINISHED:
+            self.task(title, labels=labels)
+            attempt = self.start(
+                title, "script", prompt=f"echo {shlex.quote(line)} >> {file}; git diff --stat"
+            )
             self.wait(attempt)
-            if title in FINISHED:
-                self("POST", f"/task-attempts/{attempt}/merge", {"strategy": "squash"})
+            self("POST", f"/task-attempts/{attempt}/merge", {"strategy": "squash"})
+        self.wait(self.start(REVIEWED))
 
 
 def until(condition: Callable[[], bool], seconds: float = 90) -> None:
@@ -122,10 +139,8 @@ def sign_in(browser: Browser, server: LiveServer) -> StorageState:
 
 
 def save(page: Page, name: str) -> None:
-    """A PNG with a palette, which a page of few colours loses nothing by."""
     picture = Image.open(io.BytesIO(page.screenshot(animations="disabled"))).convert("RGB")
-    small = picture.quantize(COLOURS, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
-    small.save(IMAGES / f"{name}.png", optimize=True)
+    picture.save(IMAGES / f"{name}.png", optimize=True)
 
 
 def go(page: Page, path: str) -> None:
@@ -133,63 +148,69 @@ def go(page: Page, path: str) -> None:
     page.locator("#line[data-state=live]").wait_for()
 
 
-def take_pictures(browser: Browser, server: LiveServer, board: Board) -> None:
-    state = sign_in(browser, server)
-    attempts = [board.start(title) for title in WATCHED]
-    task = f"/tasks/{board.task(WATCHED[0])}/"
+def take_pictures(browser: Browser, server: LiveServer, board: Board, state: StorageState) -> None:
     place = f"/projects/{board.project}/"
-    time.sleep(12)
     with window(browser, server, state, DESKTOP, color_scheme="light") as page:
         go(page, place)
-        time.sleep(3)  # the pulse of the runs: lines of output, counts of changed lines
+        attempts = [board.start(title) for title in WATCHED]
+        for attempt in attempts:
+            board.wait_for_output(attempt, "Running checks")
+        page.locator(".card", has_text=WATCHED[0]).get_by_text("Running checks").wait_for()
         save(page, "board")
-        go(page, task)
-        time.sleep(2)
-        save(page, "task")
-    with window(browser, server, state, DESKTOP, color_scheme="dark") as page:
-        go(page, place)
-        time.sleep(3)
+        page.emulate_media(color_scheme="dark")
         save(page, "board-dark")
-    for attempt in attempts:
-        board.wait(attempt)
-    with window(browser, server, state, DESKTOP, color_scheme="light") as page:
-        go(page, f"/tasks/{board.task(REVIEWED[0])}/?view=changes")
-        time.sleep(2)
+        page.emulate_media(color_scheme="light")
+        go(page, f"/tasks/{board.task(WATCHED[0])}/")
+        page.get_by_text("Running checks").first.wait_for()
+        save(page, "task")
+        for attempt in attempts:
+            board.wait(attempt)
+        go(page, f"/tasks/{board.task(REVIEWED)}/?view=changes")
+        page.get_by_text("def greet").first.wait_for()
         save(page, "changes")
     with window(browser, server, state, PHONE, color_scheme="light", has_touch=True, is_mobile=True) as page:
         go(page, place)
-        time.sleep(2)
+        page.get_by_text("In review").first.click()
+        card = page.locator(".card", has_text=REVIEWED)
+        until(lambda: 0 <= (card.bounding_box() or {"x": -1})["x"] < 20)  # the column has slid in
         save(page, "phone")
 
 
-def record(browser: Browser, server: LiveServer, board: Board) -> None:
-    """Starting an agent, the card moving, its log and its diff growing."""
-    frames: list[bytes] = []
+class Film:
+    """Frames of a page at an even pace. Where the machine cannot keep it, the film is shorter, not slower."""
 
-    def film(page: Page, seconds: float) -> None:
-        end = time.monotonic() + seconds
-        while time.monotonic() < end:
+    def __init__(self, page: Page) -> None:
+        self.page = page
+        self.frames: list[bytes] = []
+
+    def roll(self, frames: int) -> None:
+        for _ in range(frames):
             began = time.monotonic()
-            frames.append(page.screenshot())
+            self.frames.append(self.page.screenshot())
             time.sleep(max(0.0, FRAME_SECONDS - (time.monotonic() - began)))
 
-    state = sign_in(browser, server)
-    task = board.task(FILMED)
+
+def record(browser: Browser, server: LiveServer, board: Board, state: StorageState) -> None:
+    """Starting an agent, the card moving, its log and its diff growing, and the merge."""
+    task = f"/tasks/{board.task(FILMED)}/"
     with window(browser, server, state, FILM, color_scheme="light") as page:
+        film = Film(page)
         go(page, f"/projects/{board.project}/")
-        film(page, 1.5)
+        film.roll(3)
         attempt = board.start(FILMED)
-        film(page, 6)
-        go(page, f"/tasks/{task}/")
-        film(page, 9)
-        go(page, f"/tasks/{task}/?view=changes")
-        film(page, 6)
+        film.roll(12)
+        go(page, task)
+        film.roll(20)
+        go(page, f"{task}?view=changes")
+        page.get_by_text("def greet").first.wait_for()
+        film.roll(10)
         board.wait(attempt)
+        film.roll(4)
         go(page, f"/projects/{board.project}/")
-        film(page, 2)
+        film.roll(4)
         board("POST", f"/task-attempts/{attempt}/merge", {"strategy": "merge"})
-        film(page, 3)
-    assemble(frames)
+        film.roll(6)
+    assemble(film.frames)
 
 
 def assemble(frames: list[bytes]) -> None:
@@ -200,7 +221,7 @@ def assemble(frames: list[bytes]) -> None:
         append_images=rest,
         duration=int(FRAME_SECONDS * 1000),
         loop=0,
-        quality=55,
+        lossless=True,  # lossy frames leave ghosts of those before
         method=4,
     )
 
@@ -211,13 +232,14 @@ def main() -> int:
         return 1
     IMAGES.mkdir(exist_ok=True)
     with (
-        tempfile.TemporaryDirectory() as folder,
+        tempfile.TemporaryDirectory(prefix="vibe-") as folder,
         serving(Path(folder) / "data") as (server, board),
         sync_playwright() as playwright,
     ):
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
-        take_pictures(browser, server, board)
-        record(browser, server, board)
+        state = sign_in(browser, server)
+        take_pictures(browser, server, board, state)
+        record(browser, server, board, state)
         browser.close()
     for picture in sorted(IMAGES.iterdir()):
         sys.stdout.write(f"{picture.name}: {picture.stat().st_size // 1024} KB\n")
