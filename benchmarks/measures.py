@@ -150,7 +150,7 @@ def _replay(server: Server, found: Measured) -> None:
 def _replay_to(server: Server, key: str, readers: int) -> float | None:
     crowd = Readers(server.port, _path(server, key), server.headers)
     crowd.begin(readers)
-    result = crowd.collect(120)
+    result = crowd.collect(60)
     crowd.close()
     time.sleep(0.5)
     return result.seconds if result.complete == readers else None

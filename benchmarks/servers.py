@@ -135,7 +135,9 @@ def peer_python() -> str:
     wanted = "\n".join(PEER_PACKAGES)
     if not stamp.exists() or stamp.read_text() != wanted:
         venv.create(folder, with_pip=True, clear=True)
-        subprocess.run([python, "-m", "pip", "install", "--quiet", *PEER_PACKAGES], check=True)
+        with (FOLDER / "pip.log").open("wb") as log:
+            command = [python, "-m", "pip", "install", *PEER_PACKAGES]
+            subprocess.run(command, check=True, stdout=log, stderr=log)
         stamp.write_text(wanted)
     return str(python)
 
