@@ -122,7 +122,7 @@ export class AttemptBar {
     const run = this.page.run;
     const told = run && this.page.view === "log" ? endNotice(run, runs) : null;
     if (told) add(told.tone, told.text, ...(told.look ? [" ", this.#lookAt(told.look)] : []));
-    if (this.note) add(this.note.tone, this.note.message);
+    if (this.note && this.page.view !== "changes") add(this.note.tone, this.note.message); // the diff itself says it too
     const place = find("#attempt-notices");
     const text = JSON.stringify(notices.map(({ tone, content }) => [tone, content.map((one) => one.textContent ?? one)]));
     if (place.dataset.shown === text) return;
