@@ -1,9 +1,10 @@
 """The views that open streams. Who may read what is asked of `events.access`."""
 
 from collections.abc import Callable, Coroutine
-from typing import Any
+from typing import Any, TypeVar
 
 from asgiref.sync import sync_to_async
+from django.conf import settings
 from django.http import HttpRequest, HttpResponse, HttpResponseBase
 
 from events import sse
@@ -15,6 +16,7 @@ from events.subscriptions import Subscription
 from events.wheel import close_connections
 
 KeyType = Callable[[str], object]
+V = TypeVar("V")
 StreamView = Callable[..., Coroutine[Any, Any, HttpResponseBase]]
 
 
@@ -45,6 +47,12 @@ def stream(kind: str, *, narrow_by: str = "", keys: KeyType = str) -> StreamView
         except _Refusal as refusal:
             return refusal.response
 
+    return unwrapped(view)
+
+
+def unwrapped(view: V) -> V:
+    """Keeps ATOMIC_REQUESTS from this view: it refuses asynchronous ones, and a stream is no transaction."""
+    view._non_atomic_requests = set(settings.DATABASES)  # type: ignore[attr-defined]
     return view
 
 

@@ -10,6 +10,7 @@ from django.shortcuts import render
 from django.urls import reverse
 
 from events.access import Principal, access
+from events.api import unwrapped
 from events.exposition import CONTENT_TYPE, exposition
 from events.responses import problem
 from events.service import service
@@ -32,7 +33,7 @@ def _staff_only(
             return problem(404, "There is nothing here that you may see.")
         return await view(request)
 
-    return guarded
+    return unwrapped(guarded)
 
 
 def _who(request: HttpRequest) -> Principal | None:

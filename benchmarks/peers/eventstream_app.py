@@ -44,7 +44,7 @@ async def publish(request: HttpRequest, key: str) -> HttpResponse:
 
 
 urlpatterns = [
-    path("room/<str:key>", include(django_eventstream.urls), {"channels": ["room"]}),
+    path("room/<str:key>/", include(django_eventstream.urls), {"channels": ["room"]}),
     path("publish/<str:key>", publish),
 ]
 application = get_asgi_application()

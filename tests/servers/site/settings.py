@@ -13,6 +13,7 @@ DATABASES = {
         "ENGINE": "django.db.backends.sqlite3",
         "NAME": os.environ["SITE_DATABASE"],
         "CONN_MAX_AGE": None,
+        "ATOMIC_REQUESTS": True,
     }
 }
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"

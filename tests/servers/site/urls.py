@@ -3,7 +3,7 @@ import os
 import threading
 
 import psutil
-from django.db import connection
+from django.db import connection, transaction
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.urls import path
 
@@ -14,6 +14,7 @@ from events.service import service
 service.register_memory("room", max_bytes=int(os.environ.get("SITE_BUFFER", str(64 * 1024**2))))
 
 
+@transaction.non_atomic_requests
 async def publish(request: HttpRequest) -> JsonResponse:
     """`{"stream": …, "data": …, "count": n}`: n messages, each its number and the data."""
     asked = json.loads(request.body)
@@ -29,6 +30,7 @@ def revoke(request: HttpRequest, name: str) -> HttpResponse:
     return HttpResponse(status=204)
 
 
+@transaction.non_atomic_requests
 async def state(request: HttpRequest) -> JsonResponse:
     """What the process holds."""
     process = psutil.Process()
