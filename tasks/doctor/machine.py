@@ -42,7 +42,12 @@ def examine_machine() -> list[Finding]:
         except DatabaseError as error:
             name = check.__name__.replace("_", " ")
             findings.append(
-                Finding(name, Level.PROBLEM, f"The database cannot tell: {error}", "Mend the database first.")
+                Finding(
+                    name,
+                    Level.PROBLEM,
+                    f"The database cannot tell: {error}",
+                    "See what is said of the database.",
+                )
             )
     return findings
 
