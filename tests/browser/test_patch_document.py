@@ -1,6 +1,7 @@
 """patch-document.js does to a document what the jsonpatch library does, and refuses what that refuses."""
 
 import copy
+import json
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -95,3 +96,10 @@ def test_the_rfcs_other_operations(browser: Browser) -> None:
         [True, wanted],
         [True, {}],
     ]
+
+
+def test_the_cases_that_are_written_down(browser: Browser) -> None:
+    cases = json.loads((Path(__file__).parent.parent / "data" / "patch_cases.json").read_text())
+    answers = run(browser, [[case["doc"], case["patch"]] for case in cases])
+    for case, (applied, document) in zip(cases, answers, strict=True):
+        assert (applied, document) == ("error" not in case, case.get("expected")), case
