@@ -8,10 +8,6 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "benchmarks.site.settings")
 if __name__ == "__main__":
     import django
 
-    if "BENCH_NO_UVLOOP" not in os.environ:
-        import uvloop
-
-        uvloop.install()
     django.setup()
     from vibe.server import run
 

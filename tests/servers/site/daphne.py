@@ -8,10 +8,6 @@ import django
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "tests.servers.site.settings")
 
 if __name__ == "__main__":
-    if "SITE_UVLOOP" in os.environ:
-        import uvloop
-
-        uvloop.install()
     django.setup()
     from vibe.server import run
 
