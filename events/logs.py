@@ -38,8 +38,9 @@ class Reader:
 class Log(Protocol):
     """One stream. All methods are called on the event loop and must not block it."""
 
-    store: MsgStore
-    """The tail in memory, and the wake-up. A log feeds it between `opened` and `closed`."""
+    @property
+    def store(self) -> MsgStore:
+        """The tail in memory, and the wake-up. A log feeds it between `opened` and `closed`."""
 
     origin: str
     """The cursor that stands for "nothing received yet"."""
