@@ -315,6 +315,10 @@ WINDOW = """(async () => {
   const out = [];
   for (const step of x.steps) {
     if (step.total) list.setTotal(step.total);
+    if (step.height) {
+      scroller.style.height = `${step.height}px`;
+      scroller.getBoundingClientRect();
+    }
     if (step.scroll !== undefined) scroller.scrollTop = step.scroll * (scroller.scrollHeight - scroller.clientHeight);
     if (step.line !== undefined) list.toLine(step.line);
     if (step.wheel) scroller.dispatchEvent(new WheelEvent("wheel", { deltaY: step.wheel, cancelable: true }));
@@ -348,6 +352,11 @@ class TestLineWindow:
         assert not up["following"] and not more["following"]
         assert (more["first"], more["last"]) == (up["first"], up["last"])
         assert end["following"] and end["last"] == 89_999
+
+    def test_a_list_that_grows_taller_goes_on_following(self, page: Page) -> None:
+        heights = [{"height": height} for height in (300, 420, 310, 500)]
+        for seen in self.walk(page, 1000, *heights):
+            assert seen["following"] and seen["last"] == 999
 
     def test_scrolling_back_to_the_end_follows_again(self, page: Page) -> None:
         up, down, more = self.walk(page, 1000, {"scroll": 0.2}, {"scroll": 1}, {"total": 1100}, wide=True)

@@ -38,6 +38,7 @@ export class LineWindow {
     scroller.replaceChildren(this.space);
     this.rowHeight = 20;
     this.fit = 1;
+    this.height = 0;
     this.frame = 0;
     this.top = 0;
     this.abort = new AbortController();
@@ -131,8 +132,13 @@ export class LineWindow {
   }
 
   #scrolled() {
-    const { scrollTop } = this.scroller;
+    const { scrollTop, clientHeight } = this.scroller;
     if (Math.abs(scrollTop - this.top) < 1) return;
+    // The list grew taller and the browser moved it, not the reader: the next drawing puts it right.
+    if (clientHeight !== this.height) {
+      this.remeasure();
+      return;
+    }
     this.top = scrollTop;
     this.#moveTo(scrollTop / this.unit);
   }
@@ -163,6 +169,7 @@ export class LineWindow {
   #draw() {
     const height = this.scroller.clientHeight;
     if (!height) return;
+    this.height = height;
     if (this.following) this.position = this.#end;
     this.position = this.#clamp(this.position);
     const visible = Math.ceil(height / this.rowHeight) + 1;
