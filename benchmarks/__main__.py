@@ -40,6 +40,7 @@ def main(names: list[str]) -> None:
     print(
         f"\nThe generator itself takes in {most / 1000:,.0f} k a second, from a sender that only copies bytes.\n"
     )
+    print("Where a burst comes near that, it is the generator's figure, and its ratios are lower bounds.\n")
     print("To reach, and reached:")
     print("\n".join(targets(rows)))
 

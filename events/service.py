@@ -84,7 +84,8 @@ class EventService:
         self._all_gone: asyncio.Event | None = None
         self._numbers = count()
         self._published_before = 0
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
+        """Held while something is published, so that no memory stream is forgotten under it."""
 
     # --- kinds of streams
 
@@ -105,16 +106,24 @@ class EventService:
 
     def publish(self, stream_id: str, data: bytes, event: str = "") -> str:
         """Appends a message to a stream of a `register_memory` kind, from any thread; returns its cursor."""
-        log = self._memory.get(stream_id) or self._make(stream_id)
-        if not isinstance(log, MemoryLog):
-            raise UnknownStream(f"{stream_id} is fed by its own log: nothing can be published to it.")
-        cursor = log.publish(data, event)
+        with self._lock:
+            log = self._memory.get(stream_id) or self._make(stream_id)
+            if not isinstance(log, MemoryLog):
+                raise UnknownStream(f"{stream_id} is fed by its own log: nothing can be published to it.")
+            cursor = log.publish(data, event)
         logger.debug("Publishing a message to %d subscribers of %s", self.subscribers(stream_id), stream_id)
         return cursor
 
     def forget(self, stream_id: str) -> None:
         """Drops what a memory stream holds, once nobody reads it."""
         self._memory.pop(stream_id, None)
+
+    def _forget_empty(self) -> None:
+        """Memory streams that hold nothing and that nobody reads: a client may have made their names up."""
+        with self._lock:
+            for stream_id, log in list(self._memory.items()):
+                if stream_id not in self._open and not log.store.statistics().messages:
+                    del self._memory[stream_id]
 
     def _make(self, stream_id: str) -> Log:
         kind, _, key = stream_id.partition(":")
@@ -221,12 +230,14 @@ class EventService:
         if held.opening is not None:
             await asyncio.wait([held.opening])
         await held.log.closed()
+        self._forget_empty()
         logger.debug("Retired stream %s", held.stream_id)
 
     def prune(self) -> None:
         """Drops from all logs what is older than they keep it."""
         for log in [held.log for held in self._open.values()] + list(self._memory.values()):
             log.store.prune()
+        self._forget_empty()
 
     # --- the end
 

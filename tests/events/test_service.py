@@ -1,11 +1,19 @@
 """EventService and Subscription: what a reader is given, and what is given back."""
 
 import asyncio
+import gc
+import tracemalloc
+import weakref
+from typing import Any
 
 import pytest
 
 from events import sse
-from events.service import EventService
+from events.access import Principal
+from events.logs import MemoryLog
+from events.service import EventService, TooManyStreams, UnknownStream
+from events.steps import begin
+from events.subscriptions import Subscription
 
 
 def frames(data: bytes) -> list[bytes]:
@@ -97,3 +105,149 @@ async def test_heartbeats_come_between_messages(service):
             beats += chunk == sse.HEARTBEAT
             if beats == 3:
                 break
+
+
+async def test_a_retired_log_gives_its_memory_back(service):
+    logs: list[weakref.ref[MemoryLog]] = []
+
+    def make(key: str) -> MemoryLog:
+        log = MemoryLog(key)
+        logs.append(weakref.ref(log))
+        for _ in range(100):
+            log.publish(b"x" * 100_000)
+        return log
+
+    service.register("big", make)
+    tracemalloc.start()
+    async with service.subscribe("big:a") as chunks:
+        async with asyncio.timeout(20):
+            while b"xxx" not in await chunks.next():
+                pass
+        held, _ = tracemalloc.get_traced_memory()
+    del chunks
+    async with asyncio.timeout(20):
+        while service.active_streams() or any(log() is not None for log in logs):
+            gc.collect()
+            await asyncio.sleep(0.01)
+    left, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert held > 10_000_000
+    assert left < 1_000_000
+
+
+async def test_names_that_clients_make_up_are_forgotten(service):
+    for number in range(50):
+        async with service.subscribe(f"room:{number}") as chunks:
+            await chunks.next()
+    service.publish("room:kept", b"1")
+    async with asyncio.timeout(20):
+        while service.active_streams():  # noqa: ASYNC110 - nothing tells of it
+            await asyncio.sleep(0.01)
+    await asyncio.sleep(0.05)
+    assert list(service._memory) == ["room:kept"]
+
+
+async def test_a_returning_reader_finds_the_log_still_open(service):
+    service.linger = 20
+    async with service.subscribe("room:a") as chunks:
+        await chunks.next()
+        log = service.log("room:a")
+    async with service.subscribe("room:a"):
+        assert service.log("room:a") is log
+
+
+async def test_a_message_over_the_limit_is_refused_whole(service):
+    service.register_memory("small", max_message_bytes=10)
+    with pytest.raises(sse.MessageTooLarge, match="11 bytes is over the limit of 10"):
+        service.publish("small:a", b"x" * 11)
+    service.publish("small:a", b"x" * 10)
+    async with service.subscribe("small:a") as chunks:
+        assert await read_until(chunks, b"x" * 10) == [b"x" * 10]
+
+
+def test_nothing_can_be_published_to_what_is_not_known(service):
+    with pytest.raises(UnknownStream, match="nowhere"):
+        service.publish("nowhere:a", b"1")
+
+
+async def test_limits_are_counted_and_given_back(service):
+    service.max_streams, service.max_streams_per_user = 3, 2
+    me, you = Principal("me", "x"), Principal("you", "x")
+    service.admit(me)
+    service.admit(me)
+    with pytest.raises(TooManyStreams, match="2 streams may be open by one person"):
+        service.admit(me)
+    service.admit(you)
+    with pytest.raises(TooManyStreams, match="in all"):
+        service.admit(you)
+    service.release(me)
+    service.admit(you)
+
+
+async def test_a_reader_that_fails_ends_alone(service):
+    """A log that cannot be read ends its reader's stream, and no other's."""
+
+    class Broken(MemoryLog):
+        async def start(self, cursor, reader):
+            raise RuntimeError("no such file")
+
+    service.register("broken", Broken)
+    async with service.subscribe("broken:a") as broken, service.subscribe("room:a") as chunks:
+        await broken.next()
+        with pytest.raises(RuntimeError, match="no such file"):
+            await broken.next()
+        service.publish("room:a", b"1")
+        assert await read_until(chunks, b"1") == [b"1"]
+
+
+class Line:
+    """A connection that takes chunks, or has to wait."""
+
+    def __init__(self) -> None:
+        self.taken: list[bytes] = []
+        self.gate: asyncio.Event | None = None
+
+    async def send(self, message: dict[str, Any]) -> None:
+        if self.gate is not None:
+            await self.gate.wait()
+        self.taken.append(message["body"])
+
+
+async def _consume(subscription: Subscription, line: Line) -> None:
+    subscription.write = lambda data: begin(line.send({"body": data}))
+    async for chunk in subscription:
+        await line.send({"body": chunk})
+
+
+async def test_waiting_readers_are_written_to_without_their_tasks(service):
+    line = Line()
+    async with service.subscribe("room:a") as subscription:
+        task = asyncio.create_task(_consume(subscription, line))
+        await asyncio.sleep(0.05)
+        waiting_for = subscription._future
+        service.publish("room:a", b"1")
+        await asyncio.sleep(0.05)
+        assert b"data: 1" in line.taken[-1]
+        assert subscription._future is waiting_for, "its task was woken"
+        subscription.due_beat()
+        assert line.taken[-1] == sse.HEARTBEAT
+        task.cancel()
+
+
+async def test_a_write_that_has_to_wait_is_finished_in_order(service):
+    line = Line()
+    async with service.subscribe("room:a") as subscription:
+        task = asyncio.create_task(_consume(subscription, line))
+        await asyncio.sleep(0.05)
+        line.gate = asyncio.Event()
+        for number in range(1, 4):
+            service.publish("room:a", b"%d" % number)
+            await asyncio.sleep(0.02)
+        subscription.due_beat()
+        line.gate.set()
+        async with asyncio.timeout(20):
+            while b"data: 3" not in b"".join(line.taken):  # noqa: ASYNC110 - nothing tells of it
+                await asyncio.sleep(0.01)
+        assert [data for data in frames(b"".join(line.taken)) if data != b"{}"] == [b"1", b"2", b"3"]
+        assert line.taken.count(sse.HEARTBEAT) == 1
+        task.cancel()
