@@ -55,12 +55,23 @@ def signed_in(browser: Browser, server: LiveServer) -> Any:
     return state
 
 
+# One start of Django for all that a module needs besides its server.
+PREPARE = """
+from django.contrib.auth.models import User
+from tasks.tokens import issue_token, make_sign_in_link
+admin = User.objects.get(username="admin")
+User.objects.create_user("ann", password="correct horse")
+print(issue_token(admin), make_sign_in_link(admin))
+"""
+
+
 class Api:
-    """The REST API with a token, as a second person's program would use it."""
+    """The REST API with a token, as a second person's program would use it. There is a user ann, too."""
 
     def __init__(self, server: LiveServer, folder: Path) -> None:
+        token, self.spare_link = server.manage("shell", "-v", "0", "-c", PREPARE).split()
         self.client = httpx.Client(
-            base_url=server.url, headers={"Authorization": f"Bearer {server.token()}"}, timeout=30
+            base_url=server.url, headers={"Authorization": f"Bearer {token}"}, timeout=30
         )
         self.folder = folder
         self.made = 0
@@ -82,6 +93,13 @@ class Api:
     def task(self, project: str, title: str, **fields: Any) -> str:
         return str(self("POST", "/api/tasks", {"project_id": project, "title": title, **fields})["id"])
 
+    def stop(self, project: str) -> None:
+        """Stops what runs in the project."""
+        for task in self.tasks(project).values():
+            for attempt in self("GET", f"/api/task-attempts?task_id={task['id']}"):
+                for run in self("GET", f"/api/processes?task_attempt_id={attempt['id']}"):
+                    self("POST", f"/api/processes/{run['id']}/stop")
+
     def tasks(self, project: str) -> dict[str, dict[str, Any]]:
         return {task["title"]: task for task in self("GET", f"/api/tasks?project_id={project}")}
 
@@ -91,43 +109,79 @@ def api(server: LiveServer, tmp_path_factory: pytest.TempPathFactory) -> Api:
     return Api(server, tmp_path_factory.mktemp("repositories"))
 
 
-@pytest.fixture
-def open_context(
-    browser: Browser, server: LiveServer, signed_in: Any
-) -> Iterator[Callable[..., BrowserContext]]:
-    """Opens browser profiles: signed in unless told otherwise. A script error or a violation of the
-    Content-Security-Policy on any of their pages fails the test."""
-    contexts: list[BrowserContext] = []
-    problems: list[str] = []
+class Watched:
+    """Browser profiles, and what went wrong on their pages: script errors and violations of the policy."""
 
-    def watch(page: Page) -> None:
+    def __init__(self, browser: Browser, server: LiveServer, state: Any) -> None:
+        self.browser = browser
+        self.defaults = {"base_url": server.url, "storage_state": state}
+        self.problems: list[str] = []
+
+    def open(self, signed: bool = True, **options: Any) -> BrowserContext:
+        """A profile of its own, signed in unless told otherwise."""
+        state = {} if signed else {"storage_state": None}
+        context = self.browser.new_context(**(self.defaults | state | options))
+        context.on("page", self.watch)
+        return context
+
+    def watch(self, page: Page) -> None:
         page.set_default_timeout(PATIENCE)
-        page.on("pageerror", lambda error: problems.append(f"{page.url}: {error}"))
-        page.on(
-            "console",
-            lambda message: (
-                problems.append(f"{page.url}: {message.text}")
-                if "Content Security Policy" in message.text
-                else None
-            ),
-        )
+        page.on("pageerror", lambda error: self.problems.append(f"{page.url}: {error}"))
+        page.on("console", lambda message: self.judge(page.url, message.text))
+
+    def judge(self, url: str, text: str) -> None:
+        if "Content Security Policy" in text:
+            self.problems.append(f"{url}: {text}")
+
+
+@pytest.fixture(scope="module")
+def watched(browser: Browser, server: LiveServer, signed_in: Any) -> Watched:
+    return Watched(browser, server, signed_in)
+
+
+@pytest.fixture(scope="module")
+def usual_context(watched: Watched) -> Iterator[BrowserContext]:
+    """One profile for most tests of a module: its cache spares them the loading of all scripts."""
+    context = watched.open()
+    yield context
+    context.close()
+
+
+@pytest.fixture
+def open_context(watched: Watched) -> Iterator[Callable[..., BrowserContext]]:
+    """Opens further profiles, for a test that needs one of its own. Whatever goes wrong on a page fails the test."""
+    contexts: list[BrowserContext] = []
 
     def open_one(signed: bool = True, **options: Any) -> BrowserContext:
-        defaults = {"base_url": server.url, "storage_state": signed_in if signed else None}
-        context = browser.new_context(**(defaults | options))
-        context.on("page", watch)
-        contexts.append(context)
-        return context
+        contexts.append(watched.open(signed, **options))
+        return contexts[-1]
 
     yield open_one
     for context in contexts:
         context.close()
+    problems, watched.problems = watched.problems, []
     assert not problems, "\n".join(problems)
 
 
 @pytest.fixture
-def page(open_context: Callable[..., BrowserContext]) -> Page:
-    return open_context().new_page()
+def new_page(
+    usual_context: BrowserContext, open_context: Callable[..., BrowserContext]
+) -> Iterator[Callable[[], Page]]:
+    """Opens windows of one browser, side by side."""
+    pages: list[Page] = []
+
+    def open_one() -> Page:
+        pages.append(usual_context.new_page())
+        return pages[-1]
+
+    yield open_one
+    for page in pages:
+        page.close()
+
+
+@pytest.fixture
+def page(new_page: Callable[[], Page]) -> Page:
+    return new_page()
 
 
 def open_board(page: Page, project: str, query: str = "") -> Page:

@@ -13,10 +13,10 @@ pytestmark = [needs_chromium, pytest.mark.xdist_group("browser-board")]
 expect.set_options(timeout=PATIENCE)
 
 
-def test_a_new_task_appears_in_every_window(api: Api, open_context: Any) -> None:
+def test_a_new_task_appears_in_every_window(api: Api, new_page: Any) -> None:
     project = api.project()
-    first = open_board(open_context().new_page(), project)
-    second = open_board(open_context().new_page(), project)
+    first = open_board(new_page(), project)
+    second = open_board(new_page(), project)
     first.keyboard.press("c")
     first.fill("#create-name", "Peel the apples")
     first.fill("#create-labels", "kitchen, fruit")
@@ -25,10 +25,10 @@ def test_a_new_task_appears_in_every_window(api: Api, open_context: Any) -> None
     expect(card(first, "Peel the apples").get_by_role("link")).to_be_focused()
 
 
-def test_a_drag_moves_the_card_for_everybody_and_for_good(api: Api, open_context: Any) -> None:
+def test_a_drag_moves_the_card_for_everybody_and_for_good(api: Api, new_page: Any) -> None:
     project = api.project("One", "Two", "Three")
-    first = open_board(open_context().new_page(), project)
-    second = open_board(open_context().new_page(), project)
+    first = open_board(new_page(), project)
+    second = open_board(new_page(), project)
     drag(first, "Three", target=card(first, "One"), below=False)
     expect_titles(first, "todo", ["Three", "One", "Two"])
     expect_titles(second, "todo", ["Three", "One", "Two"])
@@ -83,10 +83,10 @@ def test_the_keyboard_moves_cards_and_says_so(api: Api, page: Page) -> None:
     assert api.tasks(project)["Two"]["status"] == "done"
 
 
-def test_two_people_order_one_column_without_clobbering(api: Api, open_context: Any) -> None:
+def test_two_people_order_one_column_without_clobbering(api: Api, new_page: Any) -> None:
     project = api.project("One", "Two", "Three", "Four")
-    first = open_board(open_context().new_page(), project)
-    second = open_board(open_context().new_page(), project)
+    first = open_board(new_page(), project)
+    second = open_board(new_page(), project)
     card(first, "Four").get_by_role("link").focus()
     card(second, "One").get_by_role("link").focus()
     first.keyboard.press("Shift+ArrowUp")
@@ -189,11 +189,11 @@ def test_many_are_moved_labelled_and_deleted_at_once(api: Api, page: Page) -> No
 
 
 def test_an_agent_is_started_from_the_board_and_followed_on_the_card(
-    api: Api, open_context: Any, tmp_path: Path
+    api: Api, new_page: Any, tmp_path: Path
 ) -> None:
     project = api.project("Make a file")
-    first = open_board(open_context().new_page(), project)
-    second = open_board(open_context().new_page(), project)
+    first = open_board(new_page(), project)
+    second = open_board(new_page(), project)
     card(first, "Make a file").get_by_role("link").focus()
     first.keyboard.press("s")
     first.select_option("#start-executor", "script")
@@ -220,8 +220,7 @@ def test_the_demo_agent_starts_with_the_task(api: Api, page: Page) -> None:
     expect(running.locator(".run-state")).to_have_text("Running")
     expect(running.locator(".card-agent")).to_have_text("demo")
     expect(running.locator(".card-line")).not_to_be_empty()
-    (run,) = [one for one in api("GET", "/api/processes") if one["status"] == "running"]
-    api("POST", f"/api/processes/{run['id']}/stop")
+    api.stop(project)
     expect(page.locator("#column-inreview .run-state")).to_have_text("Stopped")
 
 

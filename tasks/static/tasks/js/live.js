@@ -9,6 +9,7 @@ import { keepWatching } from "./notifications.js";
  * Events (CustomEvent):
  *  - "change": {ids: Set of "tasks/<id>", "execution_processes/<id>", …; whole: true after a full state},
  *    once a frame, after the document has all changes that have come
+ *  - "operation": {op, path, value}: each one, after it was applied
  */
 export class LiveDocument extends EventTarget {
   #touched = new Set();
@@ -41,6 +42,7 @@ export class LiveDocument extends EventTarget {
       this.manager.restart(null);
       return;
     }
+    this.dispatchEvent(new CustomEvent("operation", { detail: operation }));
     const [, table, id] = operation.path.split("/");
     if (id) this.#touched.add(`${table}/${id}`);
     else this.#whole = true;

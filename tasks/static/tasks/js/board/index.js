@@ -53,11 +53,10 @@ function showCreated() {
 draw();
 board.drawn = true;
 
-board.addEventListener("change", ({ detail }) => {
+board.addEventListener("change", () => {
   draw();
   drawProject();
   drawLabels();
-  tellOfEnds(detail);
 });
 filter.addEventListener("change", draw);
 pulse.addEventListener("change", draw);
@@ -84,26 +83,21 @@ function drawLabels() {
 }
 
 const RECENT = 60_000;
-const seenRunning = new Set();
+const ENDED = /^\/execution_processes\/([^/]+)\/status$/;
 
-/** Tells of runs that were seen to run and now have ended. */
-function tellOfEnds({ ids, whole }) {
-  const runs = live.table("execution_processes");
-  const touched = whole ? Object.keys(runs) : [...ids].filter((one) => one.startsWith("execution_processes/")).map((one) => one.split("/")[1]);
-  for (const run of touched.map((id) => runs[id]).filter(Boolean)) {
-    if (run.status === "running" || run.status === "queued") seenRunning.add(run.id);
-    else if (seenRunning.delete(run.id) && run.run_reason === "codingagent" && Date.now() - Date.parse(run.completed_at) < RECENT) tellOfEnd(run);
-  }
-}
+// Judged by the operation, not by what a frame shows: a short run begins and ends within one.
+live.addEventListener("operation", ({ detail: { path, value } }) => {
+  const id = ["completed", "failed", "killed", "interrupted"].includes(value) && ENDED.exec(path)?.[1];
+  if (id) setTimeout(() => tellOfEnd(live.table("execution_processes")[id]), 0);
+});
 
 function tellOfEnd(run) {
+  if (run?.run_reason !== "codingagent" || Date.now() - Date.parse(run.completed_at ?? run.updated_at) > RECENT) return;
   const task = board.task(live.table("task_attempts")[run.task_attempt_id]?.task_id);
   if (!task) return;
   const words = run.status === "completed" ? "The agent is done: ready for review" : (STATE_WORDS[run.status] ?? run.status);
   tell(run.id, task.title, words, `/tasks/${task.id}/?run=${run.id}`);
 }
-
-tellOfEnds({ ids: new Set(), whole: true });
 
 shortcut(["Mod+z"], "Take the last move back", "Moving", async () => {
   const number = await board.undo();
