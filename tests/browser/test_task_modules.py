@@ -316,6 +316,7 @@ WINDOW = """(async () => {
   for (const step of x.steps) {
     if (step.total) list.setTotal(step.total);
     if (step.height) {
+      await new Promise((resolve) => setTimeout(resolve));
       scroller.style.height = `${step.height}px`;
       scroller.getBoundingClientRect();
     }
