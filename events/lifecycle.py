@@ -12,14 +12,18 @@ import asyncio
 import gc
 import logging
 import signal
+import sys
 import threading
 from collections.abc import Awaitable, Callable
 from types import FrameType
-from typing import Any
+from typing import Any, Final
 
 from events.service import service
 
 logger = logging.getLogger("events")
+
+# The command `daphne`: our own Server class begins and ends by itself, the others speak lifespan.
+_SERVER_WITHOUT_LIFESPAN: Final = "daphne.cli"
 
 _starts: list[Callable[[], None]] = []
 _stops: list[Callable[[], None]] = []
@@ -64,6 +68,9 @@ class Lifespan:
 
     async def __call__(self, scope: dict[str, Any], receive: Any, send: Any) -> None:
         if scope["type"] != "lifespan":
+            if not _running and _SERVER_WITHOUT_LIFESPAN in sys.modules:
+                start()
+                say_farewell_at_signals(asyncio.get_running_loop())
             return await self._application(scope, receive, send)
         await receive()
         say_farewell_at_signals(asyncio.get_running_loop())
@@ -102,9 +109,20 @@ class _Farewell:
             # uvicorn notes the signal and raises it again when all is done, so that a clean stop looks like a crash
             # (-15). To be told to exit is enough for it.
             server.should_exit = True
-        elif callable(self._server_handler):
+        elif callable(self._server_handler) and not self._drops_connections:
             self._server_handler(number, frame)
+
+    @property
+    def _drops_connections(self) -> bool:
+        """Twisted's handler closes every connection at once, so it has to wait its turn."""
+        return str(getattr(self._server_handler, "__module__", "")).startswith("twisted.")
 
     def _begin(self) -> None:
         if self._task is None:
-            self._task = self._loop.create_task(service.close_all())
+            self._task = self._loop.create_task(self._say_farewell())
+
+    async def _say_farewell(self) -> None:
+        await service.close_all()
+        if self._drops_connections:
+            stop()
+            self._server_handler(signal.SIGTERM, None)

@@ -26,6 +26,7 @@ def free_port() -> int:
 def command(server: str, port: int, application: str = _APPLICATION) -> list[str]:
     return {
         "daphne": [sys.executable, "-m", "tests.servers.site.daphne", str(port)],
+        "stock daphne": [sys.executable, "-m", "daphne", "-p", str(port), "-v", "0", application],
         "uvicorn": [sys.executable, "-m", "uvicorn", application, "--port", str(port), "--log-level", "warning"],
         "granian": [sys.executable, "-m", "granian", "--interface", "asgi", "--port", str(port), "--log-level",
                     "warning", "--backlog", "4096", "--backpressure", "20000", application],

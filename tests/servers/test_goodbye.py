@@ -11,7 +11,7 @@ from tests.servers.clients import opened
 from tests.servers.processes import SERVERS
 
 
-@pytest.mark.parametrize("server", SERVERS)
+@pytest.mark.parametrize("server", [*SERVERS, "stock daphne"])
 def test_every_client_gets_a_farewell_and_the_process_ends_well(start_site, server):
     count = scaled(1000, 200)
     _allow_files(count + 500)
