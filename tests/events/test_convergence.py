@@ -294,7 +294,7 @@ def test_every_client_converges() -> None:
     run_state_machine_as_test(
         Convergence,
         settings=settings(
-            max_examples=scaled(300, 12),
+            max_examples=scaled(300, 6),
             stateful_step_count=scaled(50, 30),
             deadline=None,
             suppress_health_check=list(HealthCheck),

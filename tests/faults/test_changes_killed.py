@@ -15,7 +15,7 @@ from tests.runs import wait_for
 from tests.scale import scaled
 from tests.sse_client import EventStream, connect
 
-KILLS = scaled(50, 3)
+KILLS = scaled(50, 2)
 WRITERS = 3
 
 

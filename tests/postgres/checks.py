@@ -6,13 +6,16 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
+from asgiref.sync import sync_to_async
 from django.db import connections, transaction
 
+from events import recorder
 from events.access import ALL
 from events.changes import ChangesLog
 from events.models import DatabaseChange
 from tasks.models import Project, Task
 from tests.events.clients import Client, fresh_read, until
+from tests.scale import scaled
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -62,8 +65,6 @@ def test_row_ids_are_in_the_order_of_commits(project: Project) -> None:
 
 def test_a_later_id_that_commits_first_would_be_noticed(project: Project) -> None:
     """The same without the lock: what the lock is there for."""
-    from events import recorder
-
     begun, done = threading.Event(), threading.Event()
     orders: list[list[int]] = []
 
@@ -96,7 +97,7 @@ def test_select_for_update_and_writes_do_not_wait_for_each_other(project: Projec
     barrier = threading.Barrier(2)
 
     def work(mine: Task, other: Task) -> None:
-        for _ in range(20):
+        for _ in range(scaled(20, 5)):
             barrier.wait(20)
             with transaction.atomic():
                 Task.objects.select_for_update().get(pk=mine.pk)
@@ -109,14 +110,14 @@ def test_select_for_update_and_writes_do_not_wait_for_each_other(project: Projec
             future.result(60)
 
 
-async def test_eight_writers_at_once(project: Project, django_db_blocker: Any) -> None:
+async def test_eight_writers_at_once(project: Project) -> None:
     log = ChangesLog()
     await log.opened()
     clients = [await Client(log).connect(), await Client(log, frozenset({project.pk})).connect()]
     ids: list[Any] = []
 
     def write(number: int) -> None:
-        for step in range(25):
+        for step in range(scaled(25, 8)):
             with transaction.atomic():
                 task = Task.objects.create(project=project, title=f"{number}-{step}")
                 ids.append(task.pk)
@@ -144,8 +145,6 @@ async def test_eight_writers_at_once(project: Project, django_db_blocker: Any) -
         return all(client.position >= last.pk for client in clients)
 
     await until(settled, "the newest change")
-    from asgiref.sync import sync_to_async
-
     for client, scope in zip(clients, (ALL, frozenset({project.pk})), strict=True):
         assert client.document == await sync_to_async(fresh_read)(scope)
         assert client.full_states == 1
