@@ -326,7 +326,7 @@ class _Waker:
         self._loop = loop
         self._due = False
         self._latest = float("-inf")
-        self._seen = 0
+        self._seen = (0, False)
 
     def schedule(self) -> None:
         if self._due or not self.waiters:
@@ -347,7 +347,7 @@ class _Waker:
     def _round(self) -> None:
         with self._store._lock:
             self._latest = self._loop.time()
-            self._seen = self._store.last
+            self._seen = (self._store.last, self._store.closed)
             waiters, self.waiters = self.waiters, set()
         self._wake(waiters, set())
 
@@ -370,5 +370,5 @@ class _Waker:
         with self._store._lock:
             self._due = False
             self.waiters |= stay
-            if self._store.last > self._seen:
+            if (self._store.last, self._store.closed) != self._seen:
                 self.schedule()

@@ -174,6 +174,70 @@ async def test_close_ends_waits_and_keeps_what_is_there():
     assert read_all(store, 0) == b"1;2;"
 
 
+async def test_a_publish_during_a_round_is_not_missed():
+    """The store wakes its waiters; what is published meanwhile wakes those who stay once more."""
+    store = MsgStore(1 << 20)
+    seen: list[int] = []
+
+    class Stays:
+        def wake(self) -> bool:
+            seen.append(store.last)
+            if store.last < 3:
+                store.append(store.last + 1, b"x")
+            return True
+
+    store.notify(0, Stays(), asyncio.get_running_loop())
+    store.append(1, b"x")
+    await asyncio.sleep(0.2)
+    assert seen == [1, 2, 3]
+    store.close()
+    await asyncio.sleep(0.1)
+    assert len(seen) == 4
+
+
+async def test_a_long_round_gives_the_loop_back():
+    store = MsgStore(1 << 20)
+
+    class Slow:
+        def wake(self) -> bool:
+            time.sleep(0.002)
+            return True
+
+    for _ in range(50):
+        store.notify(0, Slow(), asyncio.get_running_loop())
+    store.append(1, b"x")
+    turns = 0
+    async with asyncio.timeout(20):
+        while not all(waker.waiters for waker in store._wakers.values()) or not turns:
+            await asyncio.sleep(0)
+            turns += 1
+    assert turns > 5
+
+
+async def test_a_waiter_that_fails_stops_no_other():
+    store = MsgStore(1 << 20)
+    woken = []
+
+    class Fails:
+        def wake(self) -> bool:
+            raise RuntimeError("gone")
+
+    class Works:
+        def wake(self) -> bool:
+            woken.append(1)
+            return False
+
+    loop = asyncio.get_running_loop()
+    complaints: list[object] = []
+    loop.set_exception_handler(lambda _, context: complaints.append(context["exception"]))
+    for waiter in (Works(), Fails(), Works(), Fails(), Works()):
+        store.notify(0, waiter, loop)
+    store.append(1, b"x")
+    await asyncio.sleep(0.2)
+    assert len(woken) == 3
+    assert len(complaints) == 2
+
+
 async def test_a_cancelled_wait_leaves_nothing():
     store = MsgStore(1 << 20)
     for _ in range(100):
