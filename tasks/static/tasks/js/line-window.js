@@ -139,6 +139,11 @@ export class LineWindow {
       this.remeasure();
       return;
     }
+    // Who is at the end leaves it by going up only; lines that have come since it was drawn are no distance.
+    if (this.following && scrollTop > this.top) {
+      this.schedule();
+      return;
+    }
     this.top = scrollTop;
     this.#moveTo(scrollTop / this.unit);
   }
