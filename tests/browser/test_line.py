@@ -36,7 +36,7 @@ def expect_true(page: Page, api: Api, project: str) -> None:
 def rendered(page: Page, project: str) -> Any:
     """What the server would render now."""
     text = page.request.get(f"/projects/{project}/").text()
-    found = re.search(r'<script type="application/json" id="board-data">(.*?)</script>', text)
+    found = re.search(r'<template id="board-data">(.*?)</template>', text)
     assert found
     return json.loads(found[1])["document"]
 

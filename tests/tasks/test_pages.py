@@ -13,7 +13,7 @@ from django.urls import reverse
 
 from tasks.models import ExecutionProcess, Project, Task, TaskAttempt
 from tasks.tokens import make_sign_in_link
-from tasks.views.board import as_script
+from tasks.views.board import as_text
 from tests.repositories import make_repository
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -43,9 +43,7 @@ def allow(user: User, *names: str) -> None:
 
 
 def board_data(answer: Any) -> dict[str, Any]:
-    found = re.search(
-        r'<script type="application/json" id="board-data">(.*?)</script>', answer.content.decode()
-    )
+    found = re.search(r'<template id="board-data">(.*?)</template>', answer.content.decode())
     assert found
     return dict(json.loads(found[1]))
 
@@ -131,9 +129,16 @@ def test_the_page_holds_the_cursor_at_which_it_was_rendered(client: Client, proj
 
 
 def test_json_cannot_end_its_element() -> None:
-    text = as_script({"a": "</script>\u2028", "b": "<!--"})
-    assert "<" not in text
-    assert json.loads(text) == {"a": "</script>\u2028", "b": "<!--"}
+    data = {"a": "</template>\u2028", "b": "<!-- &lt;"}
+    text = as_text(data)
+    assert not {"<", "&"} & set(text)
+    assert json.loads(text) == data
+
+
+def test_no_script_stands_in_a_page(client: Client, project: Project) -> None:
+    for address in (reverse("home"), reverse("board", args=[project.pk])):
+        html = client.get(address).content.decode()
+        assert not re.search(r'<script(?![^>]*\ssrc=)|\sstyle="|\son\w+="|javascript:', html)
 
 
 def fill(project: Project, number: int) -> None:

@@ -19,7 +19,7 @@ import { removeTasks, Selection } from "./selection.js";
 import { Start } from "./start.js";
 import { Board } from "./store.js";
 
-const data = JSON.parse(find("#board-data").textContent);
+const data = JSON.parse(find("#board-data").content.textContent);
 const live = new LiveDocument(`/api/events/?project_id=${data.project}`, data.document, data.cursor);
 const board = new Board(live, data);
 const filter = new Filter(board);
