@@ -1,10 +1,10 @@
 """Merge, rebase and discard on real repositories: all or nothing, and nothing of anybody's lost."""
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from django.conf import settings as django_settings
 from django.contrib.auth.models import User
 
 from tasks import finish, git, journal, worktrees
@@ -422,7 +422,7 @@ class TestDiscard:
         plain(inner, "init", "-q", "-b", "main")
         commit(inner, "file", "precious")
         finish.discard(attempt, admin)
-        kept = Path(os.environ["VIBE_DATA"]) / "kept" / str(attempt.pk) / "inner"
+        kept = Path(django_settings.VIBE_DATA) / "kept" / str(attempt.pk) / "inner"
         assert plain(kept, "show", "HEAD:file") == "precious"
 
 
