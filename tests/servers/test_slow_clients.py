@@ -39,8 +39,8 @@ def test_a_client_that_vanished_goes_within_two_heartbeats(start_site, server):
         gone.go_silent()
         started = time.monotonic()
         site.until(lambda state: state["streams"] == 1)
-        # A second for the kernel to try again, and for a loaded machine.
-        assert time.monotonic() - started < 2 * heartbeat + 1
+        # Some seconds for the kernel to try again, and for a loaded machine.
+        assert time.monotonic() - started < 2 * heartbeat + 5
         live.until(b"event: heartbeat")
         assert site.state()["streams"] == 1
 
