@@ -141,8 +141,11 @@ def _replay(server: Server, found: Measured) -> None:
     watcher = Readers(server.port, _path(server, key), server.headers)
     watcher.connect(1)
     publish(server, key, HISTORY)
-    assert watcher.collect(240).complete == 1
+    # A server that did not take its own history in has none to replay.
+    complete = watcher.collect(120).complete
     watcher.close()
+    if not complete:
+        return
     found.replay = _replay_to(server, key, 1)
     found.replay_many = _replay_to(server, key, 20)
 
