@@ -97,7 +97,7 @@ class Readers:
             for descriptor, _ in self._epoll.poll(left):
                 data = take(descriptor, tails, result)
                 if LAST in tails.get(descriptor, b"") + data or not data:
-                    result.complete += bool(data)
+                    result.complete += bool(data) and descriptor in waiting
                     waiting.discard(descriptor)
                     if not data:
                         self._epoll.unregister(descriptor)
