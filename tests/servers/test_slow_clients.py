@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from tests.scale import scaled
+from tests.scale import SOAK, scaled
 from tests.servers.clients import Stream, opened
 from tests.servers.processes import SERVERS
 
@@ -63,8 +63,9 @@ def test_stuck_clients_delay_nobody(start_site):
                 stream.until(b"x" * 20_000)
                 stream.body = b""
         beside = _worst(site, live)
-    # The full run holds to one and a half times; a short one has too few samples for that to be steady.
-    assert beside <= alone * scaled(15, 40) / 10 + 0.005, (alone, beside)
+    # All arrived. How much later is a figure of the full run: a short one, beside other tests, has too few samples.
+    if SOAK:
+        assert beside <= alone * 1.5 + 0.005, (alone, beside)
 
 
 def _worst(site, live: list[Stream]) -> float:
