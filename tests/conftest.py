@@ -3,9 +3,11 @@
 import os
 import tempfile
 
-# Before Django reads its settings: the suite never touches the data of the person who runs it.
-_DATA = tempfile.mkdtemp(prefix="vibe-tests-")
-os.environ["VIBE_DATA"] = _DATA
+# Before Django reads its settings: the suite never touches the data of the person who runs it. Once a process, for
+# pytest may load this file again, and what the tests start must find the data that their settings name.
+if os.environ.get("VIBE_TESTS_PROCESS") != str(os.getpid()):
+    os.environ["VIBE_TESTS_PROCESS"] = str(os.getpid())
+    os.environ["VIBE_DATA"] = tempfile.mkdtemp(prefix="vibe-tests-")
 os.environ["VIBE_REPO_ROOTS"] = tempfile.gettempdir()
 os.environ["DJANGO_SETTINGS_MODULE"] = "vibe.settings"
 
