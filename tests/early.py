@@ -1,0 +1,12 @@
+"""Loaded before anything reads the settings (`-p tests.early`): each process of the suite has data of its own.
+
+Not in conftest.py, which is too late: a worker inherits the environment of the process that started it, and
+pytest-django reads the settings from that before any conftest is loaded.
+"""
+
+import os
+import tempfile
+
+os.environ["VIBE_DATA"] = tempfile.mkdtemp(prefix="vibe-tests-")
+os.environ["VIBE_REPO_ROOTS"] = tempfile.gettempdir()
+os.environ["DJANGO_SETTINGS_MODULE"] = "vibe.settings"
