@@ -7,6 +7,8 @@ pytest-django reads the settings from that before any conftest is loaded.
 import os
 import tempfile
 
+# What the tests start is started often: compiled once is enough.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 os.environ["VIBE_DATA"] = tempfile.mkdtemp(prefix="vibe-tests-")
 os.environ["VIBE_REPO_ROOTS"] = tempfile.gettempdir()
 os.environ["DJANGO_SETTINGS_MODULE"] = "vibe.settings"
