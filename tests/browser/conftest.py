@@ -217,3 +217,14 @@ def lift(page: Page, title: str, target: Any) -> None:
 def middle(locator: Any) -> tuple[float, float]:
     box = locator.bounding_box()
     return box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+
+
+def settle(page: Page) -> None:
+    """Returns when no colour is on its way to another: half-way through a change of theme nothing has contrast."""
+    page.evaluate(
+        """async () => {
+            for (let frame = 0; frame < 2; frame += 1) await new Promise(requestAnimationFrame);
+            const moving = document.getAnimations().filter((one) => one instanceof CSSTransition);
+            await Promise.all(moving.map((one) => one.finished.catch(() => null)));
+        }"""
+    )

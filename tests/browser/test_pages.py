@@ -7,7 +7,7 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Page, expect
 
-from tests.browser.conftest import PATIENCE, Api, card, open_board, titles
+from tests.browser.conftest import PATIENCE, Api, card, open_board, settle, titles
 from tests.live import LiveServer
 from tests.needs import needs_chromium
 from tests.repositories import make_repository
@@ -113,6 +113,7 @@ def test_axe_finds_no_violation_in_the_dark_or_on_a_phone(api: Api, open_context
 
 
 def check(page: Page, where: str, include: str | None = None) -> None:
+    settle(page)
     report = Axe().run(page, context=include, options={"resultTypes": ["violations"]})
     found = [
         (one["id"], [node["html"][:200] for node in one["nodes"]]) for one in report.response["violations"]

@@ -9,7 +9,7 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, BrowserContext, Page, expect
 
-from tests.browser.conftest import PATIENCE, Api
+from tests.browser.conftest import PATIENCE, Api, settle
 from tests.live import LiveServer
 from tests.needs import needs_chromium
 from tests.runs import wait_for
@@ -122,6 +122,7 @@ def shown(page: Page) -> list[str]:
 
 def check(page: Page, where: str) -> None:
     """axe finds nothing to complain of."""
+    settle(page)
     report = Axe().run(page)
     found = [
         (one["id"], [node["html"][:200] for node in one["nodes"]]) for one in report.response["violations"]
