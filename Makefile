@@ -1,7 +1,7 @@
 # Everything a person needs: run, test, bench, lint. Only Python 3.11+, make and git are assumed.
 PYTHON ?= python3
 BIN := .venv/bin
-WORKERS ?= 3
+WORKERS ?= 4
 
 .PHONY: run test soak bench lint format screenshots clean
 
@@ -19,8 +19,9 @@ $(BIN)/python:
 run: .venv/installed
 	@$(BIN)/python manage.py serve
 
+# In the order of the files, in which the long ones come first: a long one that comes last is waited for.
 test: .venv/installed-dev
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 lint: .venv/installed-dev
 	$(BIN)/ruff format --check .

@@ -2,14 +2,28 @@
 """The command line of the project: `python manage.py help` lists what it can do."""
 
 import os
+import re
 import sys
 
 
 def main() -> None:
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "vibe.settings")
     from django.core.management import execute_from_command_line
+    from django.db import OperationalError, ProgrammingError
 
-    execute_from_command_line(sys.argv)
+    from vibe.environment import BadSetting
+
+    try:
+        execute_from_command_line(sys.argv)
+    except BadSetting as error:
+        sys.exit(str(error))
+    except (OperationalError, ProgrammingError) as error:
+        # As SQLite says it, and PostgreSQL.
+        if not re.search(r"no such table|relation .* does not exist", str(error)):
+            raise
+        sys.exit(
+            f"The database has not all its tables ({error}). Run `python manage.py migrate`, or `make run`."
+        )
 
 
 if __name__ == "__main__":

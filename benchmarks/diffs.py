@@ -47,7 +47,7 @@ class Watched:
             ):
                 time.sleep(0.1)
             self.worktree = Path(api.get(f"/api/task-attempts/{self.id}").json()["worktree"])
-        self.seen: dict[str, tuple[float, str]] = {}
+        self.seen: dict[str, tuple[float, dict[str, Any]]] = {}
         self.ready = threading.Event()
         threading.Thread(target=self._read, daemon=True).start()
 
@@ -57,7 +57,7 @@ class Watched:
             for event in stream:
                 if event.event == "message":
                     record = json.loads(event.data)
-                    self.seen[record["file"]] = (time.perf_counter(), record["diff"])
+                    self.seen[record["file"]] = (time.perf_counter(), record)
                 elif event.event == "ready":
                     self.ready.set()
 
@@ -66,7 +66,7 @@ class Watched:
         began = time.perf_counter()
         with (self.worktree / name).open("a") as file:
             file.write(f"{mark}\n")
-        while mark not in self.seen.get(name, (0.0, ""))[1]:
+        while name not in self.seen or mark not in self.seen[name][1]["diff"]:
             if time.perf_counter() - began > 60:
                 raise AssertionError(f"{name} did not arrive")
             time.sleep(0.001)
@@ -112,7 +112,7 @@ def say(what: str, latencies: list[float], cpu: float) -> None:
 
 def main(files: int = FILES, edits: int = EDITS) -> None:
     with tempfile.TemporaryDirectory(prefix="vibe-bench-") as folder:
-        content = {f"dir{n // 100}/file{n % 100}": f"{n}\nsome text\n" * 10 for n in range(files)}
+        content = {f"dir{n // 100}/file{n % 100}": f"{n}\nsome text\n" * 50 for n in range(files)}
         repository = make_repository(Path(folder, "repository"), {**content, ".gitignore": "node_modules/\n"})
         with LiveServer(Path(folder, "data")) as server:
             measure(server, repository, edits)
@@ -154,8 +154,18 @@ def measure(server: LiveServer, repository: Path, edits: int) -> None:
     git(watched.worktree, "rm", "-q", "dir1/file1", "dir1/file2")
     time.sleep(2)
     with processor(server) as spent:
-        found = [watched.edit(f"dir0/new{number}", f"paired {number};") for number in range(10)]
+        found = [watched.edit(f"dir{number % 20}/new{number}", f"paired {number};") for number in range(30)]
     say("edits of new files while others are deleted", found, spent())
+    with processor(server) as spent:
+        found = [watched.edit(f"dir0/fresh{number}", f"fresh {number};") for number in range(30)]
+    say("new files while others are deleted", found, spent())
+    (watched.worktree / "dir2/file1").rename(watched.worktree / "dir2/renamed")
+    watched.edit("dir2/renamed", "at first;")
+    with processor(server) as spent:
+        found = [watched.edit("dir2/renamed", f"renamed {number};") for number in range(30)]
+    if watched.seen["dir2/renamed"][1]["change"] != "renamed":
+        raise AssertionError("So many edits are too many: the file is like another no more")
+    say("edits of a renamed file", found, spent())
 
 
 if __name__ == "__main__":

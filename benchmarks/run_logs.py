@@ -83,7 +83,7 @@ def measure_supervisor(folder: Path) -> list[tuple[str, str]]:
 def write_log(folder: Path, megabytes: int) -> None:
     from tasks.supervision.records import record
 
-    folder.mkdir(parents=True)
+    folder.mkdir(parents=True, exist_ok=True)
     line = record("stdout", "x" * 90, "2026-01-01T00:00:00.000000Z")
     block = line * (1024 * 1024 // len(line))
     with (folder / "log.jsonl").open("wb") as file:
@@ -94,7 +94,7 @@ def write_log(folder: Path, megabytes: int) -> None:
 async def replay(process_id: str) -> tuple[float, float, int]:
     """Seconds to the first record and to the end, and bytes, of one stream from the first record on."""
     from events.service import EventService
-    from tasks.logstream import RunLog
+    from tasks.logs.logstream import RunLog
 
     service = EventService()
     service.register("logs", RunLog)

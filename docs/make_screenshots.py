@@ -167,12 +167,13 @@ def take_pictures(browser: Browser, server: LiveServer, board: Board, state: Sto
             board.wait(attempt)
         go(page, f"/tasks/{board.task(REVIEWED)}/?view=changes")
         page.get_by_text("def greet").first.wait_for()
+        page.locator(".hl-keyword").first.wait_for()
         save(page, "changes")
     with window(browser, server, state, PHONE, color_scheme="light", has_touch=True, is_mobile=True) as page:
         go(page, place)
         page.get_by_text("In review").first.click()
         card = page.locator(".card", has_text=REVIEWED)
-        until(lambda: 0 <= (card.bounding_box() or {"x": -1})["x"] < 20)  # the column has slid in
+        until(lambda: 0 <= (card.bounding_box() or {"x": -1})["x"] < 13)  # the column has slid in
         save(page, "phone")
 
 

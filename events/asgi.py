@@ -1,11 +1,11 @@
 """Django's ASGI handler, made fit for responses that last for hours.
 
-Four things differ from Django's own. Each was seen with Django 5.2:
+Three things differ from Django's own. Each was seen with Django 5.2:
 
 - A streaming response holds an OS thread for its whole life: the signal `request_started` runs its receivers in
   the request's ThreadSensitiveContext, whose one-thread executor lives until the response ends. Three thousand
-  open streams were three thousand threads. Here a stream is sent after that context has been left.
-- The request, the response and three tasks stay in memory as long. Here they are gone before the first byte.
+  open streams were three thousand threads. The request, the response and three tasks stay in memory as long. Here a
+  request for a stream is answered by `events.admission`, and the stream is sent when all that is gone.
 - Each synchronous middleware costs a request two turns in a thread, and most of Django's are synchronous: with ten
   of them a request changes threads twenty times. Here the whole chain is one turn in one thread; an asynchronous
   view runs on the event loop as ever, while the thread waits for it.
@@ -16,25 +16,26 @@ Four things differ from Django's own. Each was seen with Django 5.2:
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
+from io import BytesIO
 from typing import Any
 
-from asgiref.sync import ThreadSensitiveContext, sync_to_async
-from django.conf import settings
-from django.core.handlers.asgi import ASGIHandler
-from django.http import HttpRequest, HttpResponseBase
+from asgiref.sync import sync_to_async
+from django.core.handlers.asgi import ASGIHandler, get_script_prefix
+from django.http import Http404, HttpRequest, HttpResponseBase
+from django.urls import get_resolver, set_script_prefix
 
+from events.admission import Admissions
+from events.api import Permitted, is_stream, opened
+from events.bundles import Bundle
 from events.lifecycle import Lifespan
-from events.responses import EventStreamResponse
 from events.steps import begin
 from events.subscriptions import Subscription
-from events.wheel import close_connections
 
 Message = Mapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 Application = Callable[[dict[str, Any], Receive, Send], Awaitable[None]]
 
-_STREAM = "events.stream"
 QUICK_WRITE = "events.write"
 """The ASGI extension by which a server offers a plain function that writes one chunk of a response that has begun. It
 returns None when the chunk is written, or something to await before the next."""
@@ -49,66 +50,43 @@ def get_asgi_application() -> Application:
 
 
 class StreamHandler(ASGIHandler):
+    def __init__(self) -> None:
+        super().__init__()
+        self._admissions = Admissions(self._admit)
+
     async def __call__(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            raise ValueError(f"Only HTTP is served here, not {scope['type']}.")
-        connection = _Connection(receive)
+        request = self._stream_request(scope) if scope["type"] == "http" else None
+        if request is None:
+            return await super().__call__(scope, receive, send)
+        response = await self._admissions.answer(request)
+        found = await opened(request, response) if isinstance(response, Permitted) else response
+        if isinstance(found, HttpResponseBase):
+            await self.send_response(found, send)
+            return await sync_to_async(found.close, thread_sensitive=False)()
+        start = {"type": "http.response.start", "status": 200, "headers": _headers(response)}
+        del request, response
+        return await _send_stream(start, found, _writer(scope, send), receive, send)
+
+    def _stream_request(self, scope: dict[str, Any]) -> HttpRequest | None:
+        """The request, if it is one for a stream."""
+        if scope["method"] not in ("GET", "HEAD"):
+            return None
         try:
-            async with ThreadSensitiveContext():
-                await self.handle(scope, connection.receive, send)
-                if _STREAM in scope and _KEEPS_CONNECTIONS:
-                    await sync_to_async(close_connections)()
-            if _STREAM in scope and not connection.gone:
-                start, subscription = scope.pop(_STREAM)
-                await _send_stream(start, subscription, _writer(scope, send), receive, send)
-        finally:
-            if _STREAM in scope:
-                scope.pop(_STREAM)[1].leave()
+            found = get_resolver().resolve(scope["path"].removeprefix(get_script_prefix(scope)))
+        except Http404:
+            return None
+        return self.create_request(scope, BytesIO())[0] if is_stream(found.func) else None
+
+    def _admit(self, request: HttpRequest) -> HttpResponseBase:
+        set_script_prefix(get_script_prefix(request.scope))  # type: ignore[attr-defined]
+        request.only_asks = True  # type: ignore[attr-defined]
+        return self.get_response(request)
 
     def load_middleware(self, is_async: bool = False) -> None:
         super().load_middleware(is_async=False)
 
     async def get_response_async(self, request: HttpRequest) -> HttpResponseBase:
         return await sync_to_async(self.get_response)(request)
-
-    async def run_get_response(self, request: HttpRequest) -> HttpResponseBase:
-        response: HttpResponseBase = await super().run_get_response(request)
-        if isinstance(response, EventStreamResponse) and response.subscription is not None:
-            subscription = response.subscription
-            client = request.scope.get("client")  # type: ignore[attr-defined]
-            # granian gives the port as text.
-            subscription.client = (client[0], int(client[1])) if client else None
-            start = {
-                "type": "http.response.start",
-                "status": response.status_code,
-                "headers": _headers(response),
-            }
-            request.scope[_STREAM] = (start, subscription)  # type: ignore[attr-defined]
-            response.subscription = None
-        return response
-
-    async def send_response(self, response: HttpResponseBase, send: Send) -> None:
-        if not isinstance(response, EventStreamResponse):
-            await super().send_response(response, send)
-
-
-# With CONN_MAX_AGE at 0 Django has closed them by then, and a turn in a thread is saved.
-_KEEPS_CONNECTIONS = any(database.get("CONN_MAX_AGE") != 0 for database in settings.DATABASES.values())
-
-
-class _Connection:
-    """Remembers a disconnect that Django's handler saw: a server need not say it twice."""
-
-    __slots__ = ("_receive", "gone")
-
-    def __init__(self, receive: Receive) -> None:
-        self._receive = receive
-        self.gone = False
-
-    async def receive(self) -> Message:
-        message = await self._receive()
-        self.gone = self.gone or message["type"] == "http.disconnect"
-        return message
 
 
 def _headers(response: HttpResponseBase) -> list[tuple[bytes, bytes]]:
@@ -129,14 +107,13 @@ def _begin_to_send(send: Send, data: bytes) -> Awaitable[None] | None:
 
 async def _send_stream(
     start: Message,
-    subscription: Subscription,
+    subscription: Subscription | Bundle,
     write: Callable[[bytes], Awaitable[None] | None],
     receive: Receive,
     send: Send,
 ) -> None:
     loop = asyncio.get_running_loop()
-    subscription.task = asyncio.current_task()
-    subscription.write = write
+    subscription.sent_by(asyncio.current_task(), write)
     listening = loop.create_task(_disconnected(receive))
     listening.add_done_callback(subscription.leave)
     try:
@@ -150,7 +127,7 @@ async def _send_stream(
             raise
     finally:
         listening.cancel()
-        subscription.task = subscription.write = None
+        subscription.sent_by(None, None)
         subscription.leave()
 
 

@@ -15,19 +15,23 @@ test of every writer (tests/events/test_capture.py) say when they move.
 """
 
 from collections.abc import Iterable, Sequence
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, Final, TypeVar
 
 from django.core.exceptions import ImproperlyConfigured
 from django.db import connections, models, router
+from django.db.models.expressions import Col
+from django.db.models.lookups import Exact
+from django.db.models.sql.where import AND
 
 from events import deletes, membership, outcomes
 from events.actors import acting, actor
-from events.recorder import deleting, recording, take_turn
-from events.tracking import Tracked, registry
+from events.recorder import Recorder, deleting, recording, take_turn
+from events.tracking import Tracked, registry, tracked_as
 
 __all__ = ["TrackedManager", "TrackedModel", "TrackedQuerySet", "acting", "actor", "serialize", "track"]
 
 M = TypeVar("M", bound=models.Model)
+_WRITE_NOTHING: Final = (models.CASCADE, models.PROTECT, models.RESTRICT, models.DO_NOTHING)
 
 
 def track(
@@ -55,20 +59,41 @@ def track(
 def _check(tracked: Tracked) -> None:
     """Raises ImproperlyConfigured for a model whose changes would not all be seen."""
     model = tracked.model
-    if not issubclass(model, TrackedModel) or not isinstance(model._base_manager, TrackedManager):
+    meta = model._meta
+    is_whole = isinstance(model._base_manager, TrackedManager) and not model._base_manager.all().query.where
+    if not issubclass(model, TrackedModel) or not is_whole:
         raise ImproperlyConfigured(
-            f"{model.__name__} must derive from TrackedModel and keep its base manager."
+            f"{model.__name__} must derive from TrackedModel and keep its base manager, which leaves nothing out."
         )
-    if not isinstance(model._meta.pk, models.UUIDField) or not model._meta.pk.has_default():
+    if not isinstance(meta.pk, models.UUIDField) or not meta.pk.has_default():
         raise ImproperlyConfigured(f"The primary key of {model.__name__} must be a UUID made by default.")
-    place = tracked.scope or tracked.through_column
-    if place not in tracked.columns:
-        raise ImproperlyConfigured(f"{model.__name__}: {place}, which decides who sees it, must be public.")
+    is_parent = any(getattr(relation, "parent_link", False) for relation in meta.related_objects)
+    if is_parent or meta.get_parent_list():
+        raise ImproperlyConfigured(
+            f"{model.__name__} must have one table: no model may inherit from another."
+        )
+    if tracked.place_name not in tracked.columns:
+        raise ImproperlyConfigured(
+            f"{model.__name__}: {tracked.place_name}, which decides who sees it, must be public."
+        )
+    if tracked.through is not None and tracked.columns[tracked.place_name].null:
+        raise ImproperlyConfigured(
+            f"{model.__name__}.{tracked.through} decides who sees it: it cannot be null."
+        )
     for name, field in tracked.columns.items():
-        if getattr(field.remote_field, "on_delete", None) is models.SET_DEFAULT:
-            raise ImproperlyConfigured(
-                f"{model.__name__}.{name}: Django writes SET_DEFAULT past the query set. Use SET(value)."
-            )
+        _check_field(f"{model.__name__}.{name}", field)
+
+
+def _check_field(name: str, field: Any) -> None:
+    if getattr(field, "generated", False):
+        raise ImproperlyConfigured(f"{name}: only the database sees when a generated field changes.")
+    on_delete = getattr(field.remote_field, "on_delete", None)
+    # Of those that write into the field, Django's deletes call only the lazy ones on the query set.
+    is_seen = on_delete in _WRITE_NOTHING or getattr(on_delete, "lazy_sub_objs", False)
+    if on_delete is not None and not is_seen:
+        raise ImproperlyConfigured(
+            f"{name}: Django writes SET_DEFAULT and SET(function) past the query set. Use SET(value) or SET_NULL."
+        )
 
 
 def serialize(instance: models.Model) -> dict[str, Any]:
@@ -96,19 +121,27 @@ class TrackedQuerySet(models.QuerySet[M]):
 
     @property
     def _tracked(self) -> Tracked | None:
-        return registry.get(self.model)
+        return tracked_as(self.model)
 
     def _write_alias(self) -> str:
         self._for_write = True
         return self.db
 
     def _fetch_all(self) -> None:
-        if self._result_cache is None and self.query.select_for_update and self._tracked is not None:
+        if self._result_cache is None:
+            self._take_turn_to_lock()
+        super()._fetch_all()
+
+    def _iterator(self, *args: Any) -> Any:
+        self._take_turn_to_lock()
+        return super()._iterator(*args)  # type: ignore[misc]
+
+    def _take_turn_to_lock(self) -> None:
+        """The turn comes before any row lock, always, or two transactions could wait for each other."""
+        if self.query.select_for_update and self._tracked is not None:
             connection = connections[self.db]
             if connection.in_atomic_block:
-                # The turn comes before any row lock, always, or two transactions could wait for each other.
                 take_turn(connection)
-        super()._fetch_all()
 
     # --- inserts
 
@@ -151,20 +184,51 @@ class TrackedQuerySet(models.QuerySet[M]):
         using = self._write_alias()
         with recording(using) as recorder:
             names = None if tracked.pk_names & kwargs.keys() else tracked.shown(kwargs)
-            before = tracked.read(self._chosen(using), names)
-            changed = super().update(**kwargs)
-            if before:
+            pk = self._named_pk()
+            if pk is None:
+                before = tracked.read(self._chosen(using), names)
+                changed = self._held_to(before, recorder)._update_unrecorded(kwargs)
+            else:
+                before = outcomes.read(tracked, [pk], using, names)
+                changed = super().update(**kwargs)
+            if before and changed == len(before):
                 recorder.changed(tracked, before, outcomes.updated(tracked, before, kwargs, using))
+            elif changed:
+                recorder.changed(tracked, before, outcomes.read(tracked, list(before), using, names))
         return changed
 
     update.alters_data = True  # type: ignore[attr-defined]
 
+    def _update_unrecorded(self, values: dict[str, Any]) -> int:
+        return super().update(**values)
+
+    def _named_pk(self) -> Any:
+        """The primary key that the conditions ask for, if they do: then it is this record or none."""
+        where = self.query.where
+        if where.connector != AND or where.negated:
+            return None
+        for condition in where.children:
+            if isinstance(condition, Exact) and condition.rhs_is_direct_value():
+                column = condition.lhs
+                is_own = isinstance(column, Col) and column.alias == self.query.base_table
+                if is_own and column.target.primary_key:
+                    return condition.rhs
+        return None
+
     def _chosen(self, using: str) -> "models.QuerySet[M]":
         """The same records, by a query set that anything may be asked of."""
-        query = self.query
-        if self._fields is None and not (query.distinct or query.annotations or query.extra):  # type: ignore[attr-defined]
-            return self.using(using)
-        return self.model._base_manager.using(using).filter(pk__in=self.order_by().values("pk"))
+        chosen = self.using(using)
+        query = chosen.query
+        query.select_for_update = False  # The write itself locks, and does so where this query must not.
+        if chosen._fields is None and not (query.distinct or query.annotations or query.extra):  # type: ignore[attr-defined]
+            return chosen
+        return self.model._base_manager.using(using).filter(pk__in=chosen.order_by().values("pk"))
+
+    def _held_to(self, before: dict[Any, Any], recorder: Recorder) -> "TrackedQuerySet[M]":
+        """Only what was read: others may commit what is not public, which takes no turn, meanwhile."""
+        if recorder.connection.vendor == "sqlite":
+            return self
+        return self.filter(pk__in=list(before))
 
     def bulk_update(self, objs: Iterable[M], fields: Iterable[str], batch_size: int | None = None) -> int:
         """As Django's, with one statement more to read what was there and one for all that changed."""
@@ -180,7 +244,11 @@ class TrackedQuerySet(models.QuerySet[M]):
             pks = {outcomes.key(tracked, obj.pk) for obj in objs}
             before = tracked.read_many(pks, using, tracked.shown(names))
             changed = super(TrackedQuerySet, within).bulk_update(objs, names, batch_size)
-            recorder.changed(tracked, before, outcomes.bulk_updated(tracked, before, objs, names, using))
+            if changed == len(before):
+                after = outcomes.bulk_updated(tracked, before, objs, names, using)
+            else:  # Some are not in this query set.
+                after = tracked.read_many(before, using, tracked.shown(names))
+            recorder.changed(tracked, before, after)
         return changed
 
     bulk_update.alters_data = True  # type: ignore[attr-defined]
@@ -198,12 +266,12 @@ class TrackedQuerySet(models.QuerySet[M]):
 
     def _raw_delete(self, using: Any) -> Any:
         tracked = self._tracked
-        raw_delete = super()._raw_delete
         if tracked is None:
-            return raw_delete(using)
+            return super()._raw_delete(using)
         with recording(using) as recorder:
-            recorder.changed(tracked, tracked.read(self._chosen(using)), {})
-            return raw_delete(using)
+            before = tracked.read(self._chosen(using))
+            recorder.changed(tracked, before, {})
+            return super(TrackedQuerySet, self._held_to(before, recorder))._raw_delete(using)
 
     _raw_delete.alters_data = True  # type: ignore[attr-defined]
 
@@ -227,20 +295,25 @@ class TrackedModel(models.Model):
     def _do_update(  # type: ignore[override] # the stubs are those of the next Django
         self, base_qs: Any, using: str, pk_val: Any, values: Any, update_fields: Any, forced_update: Any
     ) -> bool:
-        tracked = registry.get(type(self))
+        tracked = tracked_as(type(self))
         update: Any = super()._do_update
-        shown = tracked.shown(field.name for field, _, _ in values) if tracked is not None else ()
+        names = tuple([field.attname for field, _, _ in values])
+        shown = tracked.shown(names) if tracked is not None else ()
         if tracked is None or not shown:
             return bool(update(base_qs, using, pk_val, values, update_fields, forced_update))
         with recording(using) as recorder:
-            # Read before and after: the instance may be older than its row, and a value be an expression.
             row = tracked.one_row(recorder.connection, shown)
+            # The instance may be older than its row.
             before = row.raw(pk_val, recorder.cursor)
-            changed = bool(update(base_qs, using, pk_val, values, update_fields, forced_update))
-            after = row.raw(pk_val, recorder.cursor)
-            if before is not None and after is not None and before != after:
+            prepared = row.prepared(names, values)
+            if prepared is None:
+                changed = bool(update(base_qs, using, pk_val, values, update_fields, forced_update))
+            else:
+                changed = row.update(pk_val, names, prepared, recorder.cursor)
+            if changed and before is not None:
+                differing = None if prepared is None else row.differing(before, values, prepared)
+                old, new = differing or row.compare(before, row.raw(pk_val, recorder.cursor) or before)
                 pk = outcomes.key(tracked, pk_val)
-                old, new = row.compare(before, after)
                 recorder.changed(tracked, {pk: old}, {pk: new})
         return changed
 

@@ -51,13 +51,15 @@ class ChangesLog:
         self._epoch = ""
         self._offset = 0
         self._history_began = 0
+        self._given = 0
+        """The highest position that a reader started from: what it holds may be newer than what the relay read."""
         self._turning = threading.Lock()
         self._members: dict[str, str] = {}
         """The field of its members, by the name of a table that is a scope."""
         self._barriers: dict[str, int] = {}
         """The position of the newest change of memberships, by user."""
         self.snapshots = Snapshots(using)
-        self.store = MsgStore(setting("EVENTS_BUFFER_BYTES"))
+        self.store = MsgStore(setting("EVENTS_BUFFER_BYTES"), name="changes")
         self.relay = Relay(self._step)
         self._thread: ThreadPoolExecutor | None = None
 
@@ -70,7 +72,7 @@ class ChangesLog:
         state = self._state()
         self._members = {one.name: one.members for one in registry.values() if one.members}
         self._epoch = state.epoch
-        self.store = MsgStore(setting("EVENTS_BUFFER_BYTES"), last=state.last)
+        self.store = MsgStore(setting("EVENTS_BUFFER_BYTES"), name="changes", last=state.last)
 
     async def closed(self) -> None:
         thread, self._thread = self._thread, None
@@ -99,18 +101,18 @@ class ChangesLog:
         state = self._state()
         if cursor.epoch != state.epoch or not state.pruned_to <= cursor.row <= state.last:
             return None
-        self._adopt(state)
+        newest = self._position_of(state)
         # Asked after the state, so that it holds for all that comes before the next change of members.
         scope = self._scope_now(reader)
         if scope is None or view_of(scope) != cursor.view:
             return None
-        now = replace(reader, scope=scope, as_of=self._offset + state.last)
-        return Batch(b"", self._offset + cursor.row, reader=now)
+        now = replace(reader, scope=scope, as_of=newest)
+        return Batch(b"", newest - state.last + cursor.row, reader=now)
 
     def _full_state(self, reader: Reader) -> Batch:
         snapshot = self.snapshots.get()
         state = snapshot.state
-        position = self._adopt(state) + state.last
+        position = self._position_of(state)
         scope = self._scope_now(reader)
         seen: Scope = frozenset() if scope is None else scope
         frame = full_state(snapshot.document(seen), Cursor(state.epoch, state.last, view_of(seen)))
@@ -158,15 +160,17 @@ class ChangesLog:
 
     def _catch_up(self, position: int, reader: Reader) -> Batch | None:
         """What follows from the table; None where a part of that was pruned."""
-        if position < self._history_began:
+        with self._turning:
+            began, offset, epoch = self._history_began, self._offset, self._epoch
+            # Not past what the relay has seen, for it notes the changes of members.
+            last = self.store.last - offset
+        if position < began:
             return None
-        row = position - self._offset
-        # Not past what the relay has seen, for it notes the changes of members.
-        last = self.store.last - self._offset
+        row = position - offset
         with consistent_read(self._using):
             state = log_state(self._using)
             rows = list(self._rows(row, last)) if row >= state.pruned_to else []
-        if state.epoch != self._epoch or row < state.pruned_to:
+        if state.epoch != epoch or row < state.pruned_to:
             return None
         parts: list[bytes] = []
         size = 0
@@ -179,25 +183,25 @@ class ChangesLog:
             row = values[0]
         else:
             row = row if len(rows) == _ROWS_A_READ else last
-        return Batch(b"".join(parts), self._offset + row)
+        return Batch(b"".join(parts), offset + row)
 
     # --- the relay's turn
 
     def _step(self) -> bool:
         """Takes over what is new in the table. In the relay's thread."""
-        offset = self._offset
-        last = self.store.last - offset
+        with self._turning:
+            began, epoch, last = self._history_began, self._epoch, self.store.last - self._offset
         with consistent_read(self._using):
             state = log_state(self._using)
-            follows = state.epoch == self._epoch and state.pruned_to <= last <= state.last
+            follows = state.epoch == epoch and state.pruned_to <= last <= state.last
             rows = list(self._rows(last, state.last)) if follows and last < state.last else []
-        if not follows:
-            self._adopt(state, anew=True)
-            return False
         with self._turning:
-            if self._offset == offset:
-                for values in rows:
-                    self._take_over(values)
+            if self._history_began != began:
+                return True  # A reader was first to see another history.
+            if not follows:
+                self._begin(state)
+            for values in rows:
+                self._take_over(values)
         return len(rows) == _ROWS_A_READ
 
     def _rows(self, after: int, last: int) -> Any:
@@ -213,23 +217,23 @@ class ChangesLog:
                 self._barriers[user] = position
         self.store.append(position, Change(self._epoch, row))
 
-    def _adopt(self, state: LogState, *, anew: bool = False) -> int:
-        """Goes over to the history that the database has, if it is another one; returns the offset of its rows.
-
-        Readers of the one before are behind then, and start over.
-        """
+    def _position_of(self, state: LogState) -> int:
+        """The position of the newest row, where a reader starts; goes over to another history, if this is one."""
         with self._turning:
-            if state.epoch != self._epoch or (anew and not self._follows(state)):
-                logger.info("The log of changes goes on from another state: all readers start over.")
-                position = self.store.last + 1
-                self._offset = position - state.last
-                self._epoch = state.epoch
-                self._history_began = position
-                self.store.start_over(position)
-            return self._offset
+            if state.epoch != self._epoch:
+                self._begin(state)
+            position = self._offset + state.last
+            self._given = max(self._given, position)
+            return position
 
-    def _follows(self, state: LogState) -> bool:
-        return state.pruned_to <= self.store.last - self._offset <= state.last
+    def _begin(self, state: LogState) -> None:
+        """Goes over to the history that the database has. All readers are behind then, and start over."""
+        logger.info("The log of changes goes on from another state: all readers start over.")
+        position = max(self.store.last, self._given) + 1
+        self._offset = position - state.last
+        self._epoch = state.epoch
+        self._history_began = position
+        self.store.start_over(position)
 
     # --- the database, off the event loop
 

@@ -3,18 +3,20 @@
 Told from the rows that feed the changes stream, as far back as these are kept.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from itertools import islice
 from typing import Any, Final
 from uuid import UUID
 
-from django.db.models import Model
+from django.db.models import JSONField, Model
+from django.db.models.fields.json import KeyTransform
+from django.db.models.functions import Cast
 
 from events.access import ALL, Scope
 from events.models import DatabaseChange
 from events.patches import encode
-from events.tracking import registry
+from events.tracking import Tracked, registry
 from events.values import moment
 
 _NO_NEWS: Final = frozenset({"updated_at"})
@@ -24,7 +26,10 @@ _BRIEF: Final = 120
 
 @dataclass(frozen=True)
 class Entry:
-    """One line of a history. `at` is ISO 8601 in UTC; `old` and `value` are JSON values, None where there are none."""
+    """One line of a history. `at` is ISO 8601 in UTC; `old` and `value` are JSON values, None where there are none.
+
+    Of a record that was removed, `old` is all of it; of one that was added, there is no `value`.
+    """
 
     id: int
     at: str
@@ -53,19 +58,30 @@ class Entry:
 
 
 def of_record(record: Model, *, scope: Scope = ALL, limit: int = 200) -> list[Entry]:
-    """The newest `limit` entries about a tracked record and those that hang on it, newest first.
+    """The newest `limit` entries about a tracked record and those that hang or hung on it, newest first.
 
     With a scope, only what its readers may see: nothing from before a record came into their sight.
     """
-    rows = DatabaseChange.objects.filter(object_id__in=[str(pk) for pk in _family(record)])
+    rows = DatabaseChange.objects.filter(object_id__in=_family(record))
     found = (entry_of(row) for row in rows.order_by("-id").iterator() if _shows(row, scope))
     return list(islice(found, limit))
 
 
-def _family(record: Model) -> Iterator[Any]:
-    yield record.pk
-    for child, lookup in registry[type(record)].dependents:
-        yield from child.model._base_manager.filter(**{lookup: record.pk}).values_list("pk", flat=True)
+def _family(record: Model) -> set[str]:
+    """The ids of a record and of all that hang on it, or did so when they were deleted."""
+    tracked = registry[type(record)]
+    ids = {tracked: {str(record.pk)}}
+    for child, _ in tracked.dependents:
+        ids[child] = _children(child, ids[child.parent])
+    return set().union(*ids.values())
+
+
+def _children(child: Tracked, parents: Iterable[str]) -> set[str]:
+    alive = child.model._base_manager.filter(**{f"{child.through}__in": parents}).values_list("pk", flat=True)
+    removed = DatabaseChange.objects.filter(table=child.name, operation=DatabaseChange.Operation.REMOVE)
+    hung_on = KeyTransform(child.place_name, Cast("old_json", JSONField()))
+    gone = removed.alias(hung_on=hung_on).filter(hung_on__in=parents).values_list("object_id", flat=True)
+    return {*map(str, alive), *gone}
 
 
 def _shows(row: DatabaseChange, scope: Scope) -> bool:
@@ -74,6 +90,7 @@ def _shows(row: DatabaseChange, scope: Scope) -> bool:
 
 
 def entry_of(row: DatabaseChange) -> Entry:
+    is_removed = row.operation == DatabaseChange.Operation.REMOVE
     return Entry(
         row.pk,
         moment(row.at),
@@ -83,7 +100,7 @@ def entry_of(row: DatabaseChange) -> Entry:
         row.object_id,
         row.operation,
         row.field,
-        row.old if row.field else None,
+        row.old if row.field or is_removed else None,
         row.value if row.field else None,
     )
 

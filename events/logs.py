@@ -8,7 +8,7 @@ import secrets
 import threading
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field
-from typing import Final, Protocol, runtime_checkable
+from typing import Final, Protocol
 
 from events import sse
 from events.access import ALL, Principal, Scope, ScopeId
@@ -57,7 +57,7 @@ class Log(Protocol):
     async def start(self, cursor: str | None, reader: Reader) -> Batch:
         """The first frames of a connection: what followed `cursor`, or a full state where there is no such cursor.
 
-        A full state that replaces what a resuming reader holds begins with `sse.reset(reason)`, unless its
+        A full state that replaces what a resuming reader holds begins with `sse.reset`, unless its
         first frame replaces everything by itself.
         """
 
@@ -65,9 +65,11 @@ class Log(Protocol):
         """What follows this position, from the store or from the log behind it. Empty data: wait for the store."""
 
 
-@runtime_checkable
 class QuickLog(Log, Protocol):
-    """A log whose readers, once they have caught up, get all that follows from the store: they are served faster."""
+    """A log whose readers, once they have caught up, get all that follows from the store: they are served faster.
+
+    What has a method `read_now` is one.
+    """
 
     def read_now(self, position: int, reader: Reader) -> Batch | None:
         """What `read` would give, if that is neither the end nor a new beginning; None where it takes waiting."""
@@ -89,7 +91,7 @@ class MemoryLog:
         max_age: float = float("inf"),
     ) -> None:
         self.key = key
-        self.store = MsgStore(max_bytes, max_age=max_age)
+        self.store = MsgStore(max_bytes, name=key, max_age=max_age)
         self.epoch = secrets.token_hex(4)
         self.origin = f"{self.epoch}.start"
         self._max_message_bytes = max_message_bytes
@@ -138,4 +140,4 @@ class MemoryLog:
         found = self.store.read(self.store.floor)
         if isinstance(found, Behind):  # The floor moved on in between.
             return self._start_over(reason, reader)
-        return found._replace(data=sse.reset(reason) + found.data)
+        return found._replace(data=sse.reset(reason, self.origin) + found.data)

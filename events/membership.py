@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from django.db import models
+from django.db import models, router
 
 from events.recorder import recording, within_delete
 from events.tracking import Membership
@@ -26,6 +26,7 @@ def watch(membership: Membership) -> None:
     # Cascades select through the base manager.
     meta.base_manager_name = "objects"
     meta._expire_cache()
+    membership.through.delete = _delete  # type: ignore[assignment, method-assign]
 
 
 class _MembershipQuerySet(models.QuerySet[Any]):
@@ -55,11 +56,27 @@ class _MembershipQuerySet(models.QuerySet[Any]):
 
     update.alters_data = True  # type: ignore[attr-defined]
 
+    def _update(self, values: Any) -> int:
+        """What `save()` of one of its records calls."""
+        using = self._write_alias()
+        membership = _watched[self.model]
+        moved_to = {value for field, _, value in values if field.attname == membership.scope_key}
+        with _comparing(self.model, self._scopes(using) | moved_to, using):
+            changed: int = super()._update(values)  # type: ignore[misc]
+        return changed
+
     def _raw_delete(self, using: Any) -> Any:
         with _comparing(self.model, self._scopes(using), using):
             return super()._raw_delete(using)
 
     _raw_delete.alters_data = True  # type: ignore[attr-defined]
+
+
+def _delete(self: models.Model, using: str | None = None, **_: Any) -> tuple[int, dict[str, int]]:
+    """`delete()` of one record: Django's goes past the query set, and would find nothing else to do."""
+    rows = type(self)._base_manager.using(using or router.db_for_write(type(self), instance=self))
+    deleted = rows.filter(pk=self.pk)._raw_delete(rows.db)
+    return deleted, {self._meta.label: deleted}
 
 
 class _MembershipManager(models.Manager.from_queryset(_MembershipQuerySet)):  # type: ignore[misc]

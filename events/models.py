@@ -4,6 +4,8 @@ import secrets
 from typing import Any
 
 import orjson
+from django.apps import apps as installed
+from django.apps.registry import Apps
 from django.db import models
 from django.utils import timezone
 
@@ -31,10 +33,27 @@ class ChangeLog(models.Model):
         manager = cls._base_manager.using(using)
         return manager.filter(pk=1).first() or manager.get_or_create(pk=1)[0]
 
+    @classmethod
+    def start_over(cls, using: str | None = None) -> "ChangeLog":
+        """Begins another history: with the commit of this, every client starts over from a full state."""
+        log = cls.current(using)
+        log.epoch = new_epoch()
+        log.save(using=using, update_fields=["epoch"])
+        return log
 
-def ensure_log(using: str, **_: Any) -> None:
-    """Makes the row after each migrate, and after a flush, which begins another history."""
-    ChangeLog.current(using)
+
+def ensure_log(using: str, plan: Any = (), apps: Apps = installed, **_: Any) -> None:
+    """Makes the row after each migrate, and after a flush, which begins another history.
+
+    So do migrations: they change what records look like, and write past the models' own query sets.
+    Where `apps`, the models as they were migrated to, is without the log, there is no table for it.
+    """
+    if ChangeLog._meta.model_name not in apps.all_models["events"]:
+        return
+    if plan:
+        ChangeLog.start_over(using)
+    else:
+        ChangeLog.current(using)
 
 
 class DatabaseChange(models.Model):
@@ -81,6 +100,10 @@ class DatabaseChange(models.Model):
     class Meta:
         ordering = ["id"]
         verbose_name = "change"
+        # The few that tell what hung on a record that is still there.
+        indexes = [
+            models.Index(fields=["table"], name="events_removals", condition=models.Q(operation="remove"))
+        ]
 
     def __str__(self) -> str:
         return f"{self.operation} /{self.table}/{self.object_id}{self.path}"

@@ -10,7 +10,8 @@ from typing import Any
 from django.db import connections, models
 from django.db.models import Q
 
-from events.tracking import State, Tracked
+from events.rows import State
+from events.tracking import Tracked
 from events.values import is_expression, public
 
 
@@ -22,7 +23,8 @@ def key(tracked: Tracked, pk: Any) -> Any:
 def read(
     tracked: Tracked, pks: Sequence[Any], using: str, names: tuple[str, ...] | None = None
 ) -> dict[Any, State]:
-    if len(pks) > 1:
+    """The records with these keys, or these columns of them."""
+    if len(pks) != 1:
         return tracked.read_many(pks, using, names)
     pk = key(tracked, pks[0])
     state = tracked.one_row(connections[using], names).read(pk)

@@ -19,9 +19,10 @@ from django.utils import timezone
 
 from events.actors import current_actor
 from events.messages import MISSING
-from events.models import DatabaseChange
+from events.models import ChangeLog, DatabaseChange
 from events.patches import diff, encode
-from events.tracking import Membership, State, Tracked
+from events.rows import State
+from events.tracking import Membership, Tracked, batches
 
 TURN: Final = 0x76696265
 """The key of the advisory lock."""
@@ -66,6 +67,8 @@ class Recorder:
         self.doomed: set[tuple[type, Any]] = set()
         """What the delete that is going on will take away."""
         self._rows: list[Row] = []
+        self._is_astray = False
+        """Whether a record hung on one that is not there (yet): nobody can say who sees it."""
         self._cursor: Any = None
 
     @property
@@ -83,32 +86,43 @@ class Recorder:
         document = state.document
         if tracked.membership is not None:
             document = {**document, str(tracked.members): []}
+        self._note_place(tracked, state)
         self._row(tracked.name, pk, "add", value=document, scope=state.scope)
 
     def removed(self, tracked: Tracked, pk: Any, state: State) -> None:
+        self._note_place(tracked, state)
         self._row(tracked.name, pk, "remove", old=state.document, scope_before=state.scope)
 
     def changed(self, tracked: Tracked, before: Mapping[Any, State], after: Mapping[Any, State]) -> None:
         """What became of these records. Those that are in one of the two only were added or removed."""
-        moved = []
         for pk in before.keys() - after.keys():
             self.removed(tracked, pk, before[pk])
+        kept = []
         for pk, new in after.items():
             old = before.get(pk)
             if old is None:
                 self.added(tracked, pk, new)
-            elif self._altered(tracked, pk, old, new):
-                moved.append(pk)
+            else:
+                kept.append((pk, old, new))
+        moved = [pk for pk, old, new in kept if old.scope != new.scope]
+        wholes = tracked.read_many(moved, self.using) if moved else {}
+        for pk, old, new in kept:
+            self._altered(tracked, pk, old, new, wholes.get(pk))
         if moved:
             self._move_dependents(tracked, moved, before)
 
-    def _altered(self, tracked: Tracked, pk: Any, old: State, new: State) -> bool:
-        """Writes the operations of one record; True if it moved to another scope."""
+    def _note_place(self, tracked: Tracked, state: State) -> None:
+        if state.scope is None and tracked.through is not None:
+            self._is_astray = True
+
+    def _altered(self, tracked: Tracked, pk: Any, old: State, new: State, whole: State | None) -> None:
+        """Writes the operations of one record; `whole` is all of it if it moved to another scope."""
+        self._note_place(tracked, old)
+        self._note_place(tracked, new)
         changes = diff(old.document, new.document)
-        moves = old.scope != new.scope
         # Who sees only one of the scopes gets the whole record, or a remove, with the first row and nothing
         # with the others, for these carry what belongs to the other scope.
-        full = self._whole(tracked, pk, new) if moves else MISSING
+        full = MISSING if whole is None else whole.document
         for change, was in changes:
             self._row(
                 tracked.name,
@@ -122,29 +136,17 @@ class Recorder:
                 scope_before=old.scope,
             )
             full = MISSING
-        if moves and not changes:
-            self._moved(tracked, pk, old.scope, new)
-        return moves
-
-    def _moved(self, tracked: Tracked, pk: Any, scope_before: str | None, new: State) -> None:
-        full = self._whole(tracked, pk, new)
-        self._row(tracked.name, pk, "move", full=full, scope=new.scope, scope_before=scope_before)
 
     def _move_dependents(self, tracked: Tracked, pks: list[Any], before: Mapping[Any, State]) -> None:
         for child, lookup in tracked.dependents:
-            rows = child.model._base_manager.using(self.using).filter(**{f"{lookup}__in": pks})
-            parents = dict(rows.values_list("pk", f"{lookup}_id"))
-            for pk, state in child.read(rows).items():
-                scope_before = before[parents[pk]].scope
-                if scope_before != state.scope:
-                    self._moved(child, pk, scope_before, state)
-
-    def _whole(self, tracked: Tracked, pk: Any, state: State) -> dict[str, Any]:
-        """The record for those who see it now and did not before; scopes themselves never move."""
-        if len(state.document) == len(tracked.columns):
-            return state.document
-        whole = tracked.one_row(self.connection).read(pk)
-        return whole.document if whole else state.document
+            for batch in batches(pks):
+                rows = child.model._base_manager.using(self.using).filter(**{f"{lookup}__in": batch})
+                parents = dict(rows.values_list("pk", f"{lookup}_id"))
+                for pk, state in child.read(rows).items():
+                    was = before[parents[pk]].scope
+                    self._row(
+                        child.name, pk, "move", full=state.document, scope=state.scope, scope_before=was
+                    )
 
     def members_changed(
         self, membership: Membership, before: Mapping[Any, list[Any]], after: Mapping[Any, list[Any]]
@@ -184,6 +186,9 @@ class Recorder:
         self._rows.append((table, str(pk), operation, path, value, old, full, scope, scope_before, size))
 
     def insert(self) -> None:
+        if self._is_astray:
+            self._is_astray = False
+            ChangeLog.start_over(self.using)
         if not self._rows:
             return
         rows, self._rows = self._rows, []

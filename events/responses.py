@@ -1,10 +1,11 @@
-"""EventStreamResponse: a subscription as a Django response."""
+"""EventStreamResponse: a subscription, or a bundle of them, as a Django response."""
 
 from collections.abc import AsyncIterator
 from typing import Any
 
 from django.http import HttpRequest, HttpResponse, HttpResponseBase, JsonResponse, StreamingHttpResponse
 
+from events.bundles import Bundle
 from events.subscriptions import Subscription
 
 CONTENT_TYPE = "text/event-stream"
@@ -24,27 +25,23 @@ def never_compress(request: HttpRequest) -> None:
 class EventStreamResponse(StreamingHttpResponse):
     """Streams a subscription, which it owns: it is closed with the response, on every path.
 
-    Any ASGI handler can send it; `events.asgi.StreamHandler` does so without holding a thread,
-    the request or this response for as long as the stream lasts.
+    Any ASGI handler can send it. `events.asgi.StreamHandler` needs none: it holds no response, no request and no thread
+    for as long as a stream lasts.
     """
 
-    def __init__(self, request: HttpRequest, subscription: Subscription) -> None:
+    def __init__(self, request: HttpRequest, subscription: Subscription | Bundle) -> None:
         super().__init__(subscription, content_type=CONTENT_TYPE)
-        self.subscription: Subscription | None = subscription
-        """None once a handler has taken it over."""
+        self._subscription = subscription
         no_buffering(self)
         never_compress(request)
 
     def __aiter__(self) -> AsyncIterator[bytes]:
         # Not the wrapping generator of Django: closing that would leave the subscription open.
-        if self.subscription is None:
-            raise RuntimeError("This stream is being sent by another.")
-        return self.subscription
+        return self._subscription
 
     def close(self) -> None:
         super().close()
-        if self.subscription is not None:
-            self.subscription.leave()
+        self._subscription.leave()
 
 
 def headers_only(request: HttpRequest) -> HttpResponse:

@@ -63,8 +63,15 @@ class _Open:
         self.stream_id = stream_id
         self.log = log
         self.readers: set[Subscription] = set()
-        self.opening: asyncio.Task[None] | None = None
+        self.opening = asyncio.get_running_loop().create_task(log.opened())
         self.retirement: asyncio.TimerHandle | None = None
+
+    def is_usable(self) -> bool:
+        """Not where opening it did not work (its readers hear why, and later ones get another), or its loop is gone."""
+        if self.opening.get_loop() is not asyncio.get_running_loop():
+            return False
+        done = self.opening.done() and not self.opening.cancelled()
+        return not done or self.opening.exception() is None
 
 
 class EventService:
@@ -110,9 +117,7 @@ class EventService:
             log = self._memory.get(stream_id) or self._make(stream_id)
             if not isinstance(log, MemoryLog):
                 raise UnknownStream(f"{stream_id} is fed by its own log: nothing can be published to it.")
-            cursor = log.publish(data, event)
-        logger.debug("Publishing a message to %d subscribers of %s", self.subscribers(stream_id), stream_id)
-        return cursor
+            return log.publish(data, event)
 
     def forget(self, stream_id: str) -> None:
         """Drops what a memory stream holds, once nobody reads it."""
@@ -171,13 +176,18 @@ class EventService:
         finally:
             subscription.leave()
 
-    def attach(self, subscription: Subscription) -> Log:
-        """Puts a subscription among the readers of its stream, and opens the log for the first. Does not wait."""
+    def attach(self, subscription: Subscription) -> tuple[Log, asyncio.Task[None]]:
+        """Puts a subscription among the readers of its stream, and opens the log for the first. Does not wait.
+
+        Returns the log and its opening, which is to end well before the log is read.
+        """
         stream_id = subscription.stream_id
         held = self._open.get(stream_id)
+        if held is not None and not held.is_usable():
+            self._close_soon(held)
+            held = None
         if held is None:
             held = self._open[stream_id] = _Open(stream_id, self._make(stream_id))
-            held.opening = asyncio.get_running_loop().create_task(held.log.opened())
         if held.retirement is not None:
             held.retirement.cancel()
             held.retirement = None
@@ -187,15 +197,13 @@ class EventService:
         self.metrics.opened += 1
         self.wheel.start()
         logger.debug("New subscriber for stream %s (%d now)", stream_id, len(held.readers))
-        return held.log
+        return held.log, held.opening
 
-    async def ready(self, stream_id: str) -> None:
-        """Returns once the log has been opened."""
-        opening = self._open[stream_id].opening
-        if opening is not None and not opening.done():
-            await asyncio.shield(opening)
-        elif opening is not None:
-            opening.result()
+    def leave_closed_loops(self) -> None:
+        """Nobody reads any more what was subscribed to in a loop that has ended, as that of a test has."""
+        for subscription in self.subscriptions():
+            if subscription.loop.is_closed():
+                subscription.leave()
 
     def detach(self, subscription: Subscription) -> None:
         self._subscriptions.discard(subscription)
@@ -220,14 +228,17 @@ class EventService:
 
     def _retire(self, held: _Open) -> None:
         if self._open.get(held.stream_id) is held and not held.readers:
-            del self._open[held.stream_id]
-            self._published_before += held.log.store.statistics().published
-            task = asyncio.get_running_loop().create_task(self._close_log(held))
-            self._closings.add(task)
-            task.add_done_callback(self._closings.discard)
+            self._close_soon(held)
+
+    def _close_soon(self, held: _Open) -> None:
+        del self._open[held.stream_id]
+        self._published_before += held.log.store.statistics().published
+        task = asyncio.get_running_loop().create_task(self._close_log(held))
+        self._closings.add(task)
+        task.add_done_callback(self._closings.discard)
 
     async def _close_log(self, held: _Open) -> None:
-        if held.opening is not None:
+        if not held.opening.done():
             await asyncio.wait([held.opening])
         await held.log.closed()
         self._forget_empty()

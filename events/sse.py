@@ -67,9 +67,12 @@ def jittered_retry(least: int = RETRY_MILLISECONDS, spread: int = 1000) -> int:
     return least + random.randrange(spread)
 
 
-def reset(reason: str) -> bytes:
-    """Says that the frames after it start over from a full state: a page clears its view."""
-    return json_frame({"reason": reason}, event="reset")
+def reset(reason: str, origin: str) -> bytes:
+    """Says that the frames after it start over from a full state: a page clears its view.
+
+    `origin` is the log's cursor for "nothing received yet", which is what its reader then holds.
+    """
+    return json_frame({"reason": reason}, origin, "reset")
 
 
 def clean_cursor(raw: str | None) -> str | None:

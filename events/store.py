@@ -9,9 +9,10 @@ the log's own (a row id, a byte offset, a sequence number), so they may have gap
 and may be called from any thread. A frame at or before the last position is a repeat and is ignored,
 so a feeder that starts a little too early does no harm. Frames are encoded before they come here, once.
 
-*Read.* `read(after)` gives what follows `after` as one chunk of whole frames, joined, at most `CHUNK_BYTES`
-(a single larger frame travels alone). Readers at the same place share the same chunk object. Reading never
-takes anything away, so it can be cancelled or repeated at will: the cursor is the reader's own integer.
+*Read.* `read(after)` gives what follows `after` as one chunk of whole frames, joined: those of at most `CHUNK_ENTRIES`
+messages, of which a reader may see few or none, and at most `CHUNK_BYTES` (a single larger frame travels alone).
+Readers at the same place share the same chunk object. Reading never takes anything away, so it can be cancelled or
+repeated at will: the cursor is the reader's own integer.
 
 *Overflow.* When the frames exceed `max_bytes` (or `max_messages`), or are older than `max_age` seconds,
 the oldest go, whoever has yet to read them. A reader whose place has gone gets `Behind`, never a chunk with
@@ -29,6 +30,7 @@ A wait may be cancelled at any moment. No wait holds a thread.
 """
 
 import asyncio
+import logging
 import threading
 import time
 from bisect import bisect_right
@@ -37,7 +39,11 @@ from collections.abc import Hashable
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple, Protocol
 
+logger = logging.getLogger("events")
+
 CHUNK_BYTES: Final = 256 * 1024
+CHUNK_ENTRIES: Final = 4096
+"""More would stop the loop where a reader may see few of very many."""
 _CACHED_CHUNKS: Final = 16
 _ROUND_SECONDS: Final = 0.005
 _OVERHEAD: Final = 128
@@ -110,6 +116,7 @@ class MsgStore:
         "max_age",
         "max_bytes",
         "max_messages",
+        "name",
         "window",
     )
 
@@ -117,11 +124,14 @@ class MsgStore:
         self,
         max_bytes: int,
         *,
+        name: str = "",
         last: int = 0,
         max_messages: int = 1_000_000,
         max_age: float = float("inf"),
         window: float = 0.005,
     ) -> None:
+        self.name = name
+        """The stream's id, for the log."""
         self.max_bytes = max_bytes
         self.max_messages = max_messages
         self.max_age = max_age
@@ -237,7 +247,7 @@ class MsgStore:
         parts: list[bytes] = []
         size = 0
         index = start
-        for index in range(start, len(self._frames)):
+        for index in range(start, min(start + CHUNK_ENTRIES, len(self._frames))):
             frame = self._frames[index]
             part = frame if isinstance(frame, bytes) else frame.frame(view)
             if parts and size + len(part) > CHUNK_BYTES:
@@ -349,6 +359,7 @@ class _Waker:
             self._latest = self._loop.time()
             self._seen = (self._store.last, self._store.closed)
             waiters, self.waiters = self.waiters, set()
+        logger.debug("Publishing to %d subscribers of %s", len(waiters), self._store.name)
         self._wake(waiters, set())
 
     def _wake(self, waiters: "set[Waiter]", stay: "set[Waiter]") -> None:

@@ -11,11 +11,12 @@ wait, the end.
 import asyncio
 import threading
 import time
+from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import TYPE_CHECKING
 
 from events import sse
-from events.logs import QuickLog, Reader
+from events.logs import Reader
 from events.steps import Unfinished, begin
 from events.store import Batch
 
@@ -26,7 +27,25 @@ if TYPE_CHECKING:
 _RESET = b"event: reset\n"
 
 
-class Subscription:
+class Chunks(ABC):
+    """What is read chunk by chunk until there is an empty one, as an asynchronous iterator."""
+
+    __slots__ = ()
+
+    @abstractmethod
+    async def next(self) -> bytes: ...
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self
+
+    async def __anext__(self) -> bytes:
+        chunk = await self.next()
+        if not chunk:
+            raise StopAsyncIteration
+        return chunk
+
+
+class Subscription(Chunks):
     """`async for chunk in subscription` gives bytes to write, until the stream ends. One consumer only."""
 
     __slots__ = (
@@ -38,8 +57,8 @@ class Subscription:
         "_future",
         "_greeted",
         "_log",
-        "_loop",
         "_opened",
+        "_opening",
         "_parked",
         "_position",
         "_quick",
@@ -52,6 +71,7 @@ class Subscription:
         "client",
         "closed",
         "handed_over",
+        "loop",
         "number",
         "reader",
         "restart",
@@ -84,7 +104,7 @@ class Subscription:
         self.number = 0
         """Which in the order of arrival: spreads the heartbeats."""
         self._opened = time.monotonic()
-        self._loop = asyncio.get_running_loop()
+        self.loop = asyncio.get_running_loop()
         self._thread = threading.get_ident()
         self.closed = False
         self._cursor = cursor
@@ -98,19 +118,16 @@ class Subscription:
         self._unfinished: Awaitable[None] | None = None
         self._future: asyncio.Future[None] | None = None
         self._starting: asyncio.Task[Batch] | None = None
-        self._log = service.attach(self)
-        self._quick = self._log.read_now if isinstance(self._log, QuickLog) else None
+        self._log, self._opening = service.attach(self)
+        self._quick: Callable[[int, Reader], Batch | None] | None = getattr(self._log, "read_now", None)
 
     # --- reading
 
-    def __aiter__(self) -> AsyncIterator[bytes]:
-        return self
-
-    async def __anext__(self) -> bytes:
-        chunk = await self.next()
-        if not chunk:
-            raise StopAsyncIteration
-        return chunk
+    def sent_by(
+        self, task: asyncio.Task[object] | None, write: Callable[[bytes], Awaitable[None] | None] | None
+    ) -> None:
+        """Who sends what is read; None when that is over."""
+        self.task, self.write = task, write
 
     async def next(self) -> bytes:
         """The next bytes to write; empty when the stream is over. May be cancelled and called again."""
@@ -148,7 +165,7 @@ class Subscription:
     async def _first(self) -> bytes:
         """The log's first frames. They may take long to make, and heartbeats go out meanwhile."""
         if self._starting is None:
-            self._starting = self._loop.create_task(self._start())
+            self._starting = self.loop.create_task(self._start())
             self._starting.add_done_callback(self._poke)
         if not self._starting.done():
             await self._pause(None)
@@ -160,7 +177,10 @@ class Subscription:
         return self._take(batch)
 
     async def _start(self) -> Batch:
-        await self.service.ready(self.stream_id)
+        if self._opening.done():
+            self._opening.result()
+        else:
+            await asyncio.shield(self._opening)
         return await self._log.start(self._cursor, self.reader)
 
     async def _more(self) -> bytes:
@@ -174,6 +194,8 @@ class Subscription:
         if batch.reader is not None:
             self.reader = batch.reader
         if batch.data or batch.position != position or batch.finished:
+            if not batch.data:  # There may be much more that this reader may not see.
+                await asyncio.sleep(0)
             return self._take(batch)
         await self._pause(position)
         return b""
@@ -193,17 +215,17 @@ class Subscription:
         """Until the log has more, or somebody calls `poke`."""
         if self._ended or self.beat or self.restart or self.closed:
             return
-        future = self._future = self._loop.create_future()
+        future = self._future = self.loop.create_future()
         self._parked = position is not None
         if position is not None:
-            self._log.store.notify(position, self, self._loop)
+            self._log.store.notify(position, self, self.loop)
         try:
             await future
         finally:
             self._future = None
             self._parked = False
             if position is not None:
-                self._log.store.forget(self, self._loop)
+                self._log.store.forget(self, self.loop)
 
     # --- written without waking the task
 
@@ -230,11 +252,9 @@ class Subscription:
                 return False
             if batch.position != self._position:
                 self._take(batch)
-            if not batch.data:
-                return True
-            if not self._write_at_once(batch.data):
+            if batch.data and not self._write_at_once(batch.data):
                 return False
-            if self._quick is not None and self._log.store.last == batch.position:
+            if not batch.data if self._quick is None else self._log.store.last == batch.position:
                 return True
         return False
 
@@ -267,12 +287,15 @@ class Subscription:
             future.set_result(None)
 
     def due_beat(self) -> None:
-        idle = self._parked and self._future is not None and not self._future.done()
-        if idle and self._write_at_once(sse.HEARTBEAT):
-            return
-        # Where the write has begun and waits, it is that heartbeat.
-        self.beat = self._unfinished is None
-        self._poke()
+        done = False
+        try:
+            if self._parked and self._future is not None and not self._future.done():
+                done = self._write_at_once(sse.HEARTBEAT)
+        finally:  # What goes wrong here goes wrong again in the task, which ends by it.
+            if not done:
+                # Where the write has begun and waits, it is that heartbeat.
+                self.beat = self._unfinished is None
+                self._poke()
 
     def start_over(self, reader: Reader) -> None:
         """Goes on as another reader, from a full state."""
@@ -292,7 +315,7 @@ class Subscription:
         self.service.metrics.cut += 1
         self._poke()
         # The connection is dropped under it, which ends the write; unless its socket could not be found.
-        self._loop.call_later(1, self._cancel)
+        self.loop.call_later(1, self._cancel)
 
     def _cancel(self) -> None:
         if self.task is not None:
@@ -305,9 +328,8 @@ class Subscription:
         """Leaves the stream. Safe to call again, and from another thread (Django closes responses in one)."""
         if self.closed:
             return
-        if threading.get_ident() != self._thread:
-            if not self._loop.is_closed():
-                self._loop.call_soon_threadsafe(self.leave)
+        if threading.get_ident() != self._thread and not self.loop.is_closed():
+            self.loop.call_soon_threadsafe(self.leave)
             return
         self.closed = True
         if self._starting is not None:

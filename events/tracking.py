@@ -1,30 +1,27 @@
 """Which models appear in the streamed document, and how a row of theirs looks in it."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import islice
 from typing import Any, Final, NamedTuple
-from uuid import UUID
 
 from django.db import models
 from django.db.backends.base.base import BaseDatabaseWrapper
+from django.db.models import OuterRef, Subquery
 
+from events.rows import OneRow, State
 from events.values import is_expression, json_value, public
 
 _ROWS_A_QUERY: Final = 10_000
 """Keeps `IN (…)` under the number of parameters that SQLite and PostgreSQL allow."""
 
 
-_SCOPES_KEPT: Final = 1000
-
-
-class State(NamedTuple):
-    """One record as the database holds it."""
-
-    document: dict[str, Any]
-    """Its public columns, as JSON values; those that a write was about, where that is all that is needed."""
-    scope: str | None
-    """The id of the scope in which it lies; None: seen by nobody but those who see everything."""
+def batches(keys: Iterable[Any]) -> Iterator[list[Any]]:
+    """The keys, as many at a time as one query may ask for."""
+    remaining = iter(keys)
+    while batch := list(islice(remaining, _ROWS_A_QUERY)):
+        yield batch
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,18 +55,28 @@ class Tracked:
         return frozenset({"pk", self.model._meta.pk.name})
 
     @cached_property
-    def through_column(self) -> str | None:
-        return None if self.through is None else f"{self.through}_id"
-
-    @cached_property
     def scope_lookup(self) -> str:
         """The scope's id as a look-up from this model: "project_id", "task__project_id"."""
         if self.through is None:
             return self.scope or "pk"
-        return f"{self.through}__{self._parent.scope_lookup}"
+        return f"{self.through}__{self.parent.scope_lookup}"
+
+    @cached_property
+    def place_name(self) -> str:
+        """The public column that says where a record lies."""
+        return self.scope or f"{self.through}_id"
 
     @property
-    def _parent(self) -> "Tracked":
+    def place(self) -> "str | Subquery":
+        """The scope's id as a value to select: None while what a record hangs on is not there (yet)."""
+        if self.through is None:
+            return self.scope_lookup
+        parent = self.parent
+        rows = parent.model._base_manager.filter(pk=OuterRef(self.place_name))
+        return Subquery(rows.order_by().values(parent.scope_lookup))
+
+    @property
+    def parent(self) -> "Tracked":
         relation: Any = self.model._meta.get_field(str(self.through))
         return registry[relation.remote_field.model]
 
@@ -78,7 +85,7 @@ class Tracked:
         """The tracked models that lie where a record of this one lies, nearest first, and the look-up to it."""
         found: list[tuple[Tracked, str]] = []
         for child in registry.values():
-            if child.through is not None and child._parent is self:
+            if child.through is not None and child.parent is self:
                 found.append((child, child.through))
                 found += [(deeper, f"{path}__{child.through}") for deeper, path in child.dependents]
         return sorted(found, key=lambda pair: pair[1].count("__"))
@@ -105,14 +112,16 @@ class Tracked:
         readers = connection.__dict__.setdefault("_events_readers", {})
         found: OneRow | None = readers.get((self.model, names))
         if found is None:
-            found = readers[self.model, names] = OneRow(self, names or tuple(self.columns), connection)
+            columns = names or tuple(self.columns)
+            found = OneRow(self.model, columns, self.place_name, self.place, connection)
+            readers[self.model, names] = found
         return found
 
     def read(self, rows: "models.QuerySet[Any]", names: Sequence[str] | None = None) -> dict[Any, State]:
-        """The records that a query set selects, or these columns of them, by primary key, in its order."""
+        """The records that a query set selects, or these columns of them, by primary key."""
         names = self.fields if names is None else names
         found = {}
-        for pk, scope, *values in rows.order_by("pk").values_list("pk", self.scope_lookup, *names):
+        for pk, scope, *values in rows.order_by().values_list("pk", self.place, *names):
             document = dict(zip(names, map(json_value, values), strict=True))
             found[pk] = State(document, None if scope is None else str(scope))
         return found
@@ -121,9 +130,7 @@ class Tracked:
         self, pks: Iterable[Any], using: str, names: Sequence[str] | None = None
     ) -> dict[Any, State]:
         found: dict[Any, State] = {}
-        keys = list(pks)
-        for start in range(0, len(keys), _ROWS_A_QUERY):
-            batch = keys[start : start + _ROWS_A_QUERY]
+        for batch in batches(pks):
             found |= self.read(self.model._base_manager.using(using).filter(pk__in=batch), names)
         return found
 
@@ -178,63 +185,6 @@ class Membership(NamedTuple):
 registry: dict[type[models.Model], Tracked] = {}
 
 
-class OneRow:
-    """`SELECT … WHERE pk = …`: done at every save, for an instance may be older than its row.
-
-    Kept with the connection for which it was compiled. What stayed as it was is recognised by its raw value;
-    only the rest is converted.
-    """
-
-    def __init__(self, tracked: Tracked, names: tuple[str, ...], connection: BaseDatabaseWrapper) -> None:
-        self._fields = [tracked.columns[name] for name in names]
-        self._scopes: dict[Any, str | None] = {}
-        """Scopes by their raw value: few, and met at every save."""
-        self._connection = connection
-        self._pk = tracked.model._meta.pk
-        rows = tracked.model._base_manager.using(connection.alias).order_by().filter(pk=UUID(int=0))
-        query = rows.values_list(*names, tracked.scope_lookup).query
-        compiler: Any = query.get_compiler(connection.alias)
-        self._sql, parameters = compiler.as_sql()
-        assert len(parameters) == 1, "only the primary key varies"
-        self._converters = compiler.get_converters([column[0] for column in compiler.select])
-
-    def raw(self, pk: Any, cursor: Any) -> tuple[Any, ...] | None:
-        """The row as the driver gives it; its scope comes last."""
-        cursor.execute(self._sql, (self._pk.get_db_prep_value(pk, self._connection),))
-        row: tuple[Any, ...] | None = cursor.fetchone()
-        return row
-
-    def state(self, row: tuple[Any, ...]) -> State:
-        document = {field.attname: self._json(index, row) for index, field in enumerate(self._fields)}
-        return State(document, self._scope(row))
-
-    def read(self, pk: Any) -> State | None:
-        with self._connection.cursor() as cursor:
-            row = self.raw(pk, cursor)
-        return None if row is None else self.state(row)
-
-    def compare(self, old: tuple[Any, ...], new: tuple[Any, ...]) -> tuple[State, State]:
-        """What differs between two readings of a row, before and after."""
-        before: dict[str, Any] = {}
-        after: dict[str, Any] = {}
-        for index, field in enumerate(self._fields):
-            if old[index] != new[index]:
-                before[field.attname] = self._json(index, old)
-                after[field.attname] = self._json(index, new)
-        return State(before, self._scope(old)), State(after, self._scope(new))
-
-    def _scope(self, row: tuple[Any, ...]) -> str | None:
-        raw = row[-1]
-        if raw not in self._scopes:
-            if len(self._scopes) >= _SCOPES_KEPT:
-                self._scopes.clear()
-            scope = self._json(len(self._fields), row)
-            self._scopes[raw] = None if scope is None else str(scope)
-        return self._scopes[raw]
-
-    def _json(self, index: int, row: tuple[Any, ...]) -> Any:
-        value = row[index]
-        converters, column = self._converters.get(index, ((), None))
-        for convert in converters:
-            value = convert(value, column, self._connection)
-        return json_value(value)
+def tracked_as(model: type[models.Model]) -> Tracked | None:
+    """How this model, or the one of which it is a proxy, is tracked."""
+    return registry.get(model._meta.concrete_model or model)

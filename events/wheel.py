@@ -53,6 +53,7 @@ class Wheel:
         """Turns while there are streams. Called on the event loop at each new stream."""
         loop = asyncio.get_running_loop()
         if self._task is None or self._task.done() or self._task.get_loop() is not loop:
+            self._service.leave_closed_loops()
             self._task = loop.create_task(self._turn())
 
     def stop(self) -> None:
@@ -79,11 +80,13 @@ class Wheel:
     def _visit(self, slot: int, slots: int) -> None:
         too_old = time.monotonic() - self.send_timeout
         stuck = False
+        loop = asyncio.get_running_loop()
         for subscription in self._service.subscriptions():
             if 0 < subscription.handed_over < too_old:
                 stuck = stuck or not subscription.was_cut
             elif subscription.number % slots == slot:
-                subscription.due_beat()
+                # Not called from here: a write that fails would take the wheel along.
+                loop.call_soon(subscription.due_beat)
         if stuck:
             self._cutting.start(self._cut_stuck)
 

@@ -16,9 +16,11 @@ from django.http import Http404
 from pydantic import ValidationError
 
 from events.capture import serialize
-from tasks import diffs, executors, permissions, projects, runlogs, runner
+from tasks import diffs, executors, permissions, projects
 from tasks.errors import Refused
+from tasks.logs import runlogs
 from tasks.models import ExecutionProcess, Task
+from tasks.runs import runner
 
 Record = dict[str, Any]
 
@@ -110,8 +112,7 @@ def start_attempt(
     )
     task = permissions.get_task(user, body.task_id)
     permissions.require_start(user, body.executor)
-    prompt = body.prompt if body.prompt is not None else f"{task.title}\n\n{task.description}".strip()
-    return serialize(runner.start_attempt(task, body.executor, prompt, body.target_branch, user))
+    return serialize(runner.start_attempt(task, body.executor, body.prompt, body.target_branch, user))
 
 
 def follow_up(user: User, attempt_id: UUID | str, prompt: str) -> Record:

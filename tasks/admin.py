@@ -4,7 +4,7 @@ from typing import Any
 
 from django.contrib import admin
 from django.db.models import Model, QuerySet
-from django.forms import ModelForm
+from django.forms import BaseInlineFormSet, ModelForm
 from django.http import HttpRequest
 from django.urls import reverse
 from django.utils import timezone
@@ -13,6 +13,9 @@ from django.utils.safestring import SafeString
 
 from tasks import projects
 from tasks.models import ApiToken, ExecutionProcess, Executor, Project, Task, TaskAttempt
+from tasks.permissions import RUN_SCRIPT
+
+admin.site.site_header = admin.site.site_title = "Vibe administration"
 
 
 def _link(record: Model | None) -> SafeString | str:
@@ -36,8 +39,18 @@ class ReadOnlyInline(admin.TabularInline):
         return False
 
 
+class Labelled(BaseInlineFormSet):
+    """In a table, a field has no label of its own, and the head of its column is not read out with it."""
+
+    def add_fields(self, form: Any, index: int | None) -> None:
+        super().add_fields(form, index)
+        for field in form.fields.values():
+            field.widget.attrs["aria-label"] = field.label
+
+
 class TaskInline(admin.TabularInline):
     model = Task
+    formset = Labelled
     fields = ["title", "status", "position"]
     extra = 0
     show_change_link = True
@@ -87,6 +100,10 @@ class ProjectAdmin(RecordWithRuns):
     filter_horizontal = ["members"]
     inlines = [TaskInline]
 
+    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> list[str]:
+        """Scripts run programs here, so the permission to change a project is not enough for them."""
+        return [] if request.user.has_perm(RUN_SCRIPT) else list(projects.SCRIPTS)
+
 
 @admin.register(Task)
 class TaskAdmin(RecordWithRuns):
@@ -97,6 +114,10 @@ class TaskAdmin(RecordWithRuns):
     search_fields = ["title", "description", "project__name"]
     date_hierarchy = "created_at"
     inlines = [AttemptInline]
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> list[str]:
+        """Attempts have their branches in the project's repository."""
+        return ["project"] if obj is not None and obj.attempts.exists() else []
 
     @admin.display(description="project", ordering="project__name")
     def project_link(self, task: Task) -> SafeString | str:

@@ -18,7 +18,7 @@ class TasksConfig(AppConfig):
         from events.service import service
         from tasks import records
         from tasks.diffs.log import DiffLog
-        from tasks.logstream import RunLog
+        from tasks.logs.logstream import RunLog
         from tasks.models import ExecutionProcess, TaskAttempt
 
         records.track_all()
@@ -42,19 +42,19 @@ def _look_at_diff(instance: "TaskAttempt", **_: object) -> None:
 
 
 def _mark_deleted(instance: "ExecutionProcess", **_: object) -> None:
-    from tasks import housekeeping
+    from tasks.runs import housekeeping
 
     housekeeping.mark_deleted(instance.pk)
 
 
 def _start_runner() -> None:
-    from tasks import runner
+    from tasks.runs import runner
 
     runner.start()
 
 
 def _stop_runner() -> None:
-    from tasks import runner
+    from tasks.runs import runner
 
     runner.stop_runner(timeout=0.4)
 

@@ -43,6 +43,12 @@ def make_demo_project(owner: User) -> Project:
     return project
 
 
+def remove_repository(project: Project) -> None:
+    """Removes the demo's repository, if that was the project's; its next one starts anew."""
+    if project.repo_path == str(repository()):
+        shutil.rmtree(Path(settings.VIBE_DATA) / "demo")
+
+
 def _make_repository(folder: Path) -> Path:
     if not (folder / ".git").exists():
         folder.mkdir(parents=True, exist_ok=True)

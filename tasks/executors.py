@@ -18,7 +18,8 @@ from tasks import permissions
 from tasks.errors import Refused
 from tasks.models import Executor
 
-_DEMO: Final = str(Path(__file__).resolve().parent / "agents" / "demo.py")
+_DEMO_PROGRAM: Final = str(Path(__file__).resolve().parent / "agents" / "demo.py")
+DEMO: Final = "demo"
 SCRIPT: Final = "script"
 SHELL: Final = "/bin/sh"
 
@@ -65,11 +66,14 @@ _CLAUDE = (
     *("--permission-mode", "acceptEdits"),
 )
 _CODEX = ("codex", "exec", "--json", "--sandbox", "workspace-write")
+# A worktree is a folder that Gemini does not know yet, and in one that it does not trust it edits nothing.
+_GEMINI = ("gemini", "--skip-trust", "--approval-mode", "auto_edit", "--output-format", "stream-json")
+_OPENCODE = ("opencode", "run", "--format", "json")
 
 BUILTIN: Final = {
     definition.name: definition
     for definition in (
-        _shipped("demo", (sys.executable, "-X", "utf8", _DEMO), env=("VIBE_DEMO_SECONDS",)),
+        _shipped(DEMO, (sys.executable, "-X", "utf8", _DEMO_PROGRAM), env=("VIBE_DEMO_SECONDS",)),
         _shipped(SCRIPT, (SHELL, "{script}")),
         _shipped(
             "claude",
@@ -87,10 +91,18 @@ BUILTIN: Final = {
         ),
         _shipped(
             "gemini",
-            ("gemini", "--approval-mode", "auto_edit", "--prompt={prompt}"),
+            _GEMINI,
+            resume_argv=(*_GEMINI, "--resume", "{session}"),
+            output_format=Executor.OutputFormat.GEMINI,
             env=("GEMINI_*", "GOOGLE_*"),
         ),
-        _shipped("opencode", ("opencode", "run", "--", "{prompt}"), env=("OPENCODE_*",)),
+        _shipped(
+            "opencode",
+            _OPENCODE,
+            resume_argv=(*_OPENCODE, "--session", "{session}"),
+            output_format=Executor.OutputFormat.OPENCODE,
+            env=("OPENCODE_*",),
+        ),
     )
 }
 
@@ -143,13 +155,14 @@ def available() -> list[Availability]:
 
 
 def startable(user: permissions.Caller) -> list[str]:
-    """The names that this person may start on this machine now."""
+    """The names that this person may start on this machine now; those that need no agent come last."""
     if not user.has_perm(permissions.START_RUN):
         return []
     scripts = user.has_perm(permissions.RUN_SCRIPT)
-    return [
+    names = [
         found["name"] for found in available() if found["installed"] and (scripts or found["name"] != SCRIPT)
     ]
+    return sorted(names, key=lambda name: name in (DEMO, SCRIPT))
 
 
 def build_command(definition: Definition, prompt: str, session: str, script: str) -> Command:

@@ -37,7 +37,9 @@ def list_folder(path: str, roots: Sequence[Path]) -> Listing:
     Raises Refused: 403 outside of the roots (links are followed first), 404 where there is no such folder.
     """
     allowed = [root.resolve() for root in roots]
-    folder = Path(path).expanduser().resolve() if path else allowed[0]
+    if "\0" in path:
+        raise Refused("A path has no NUL character in it.", 404)
+    folder = Path(os.path.realpath(os.path.expanduser(path))) if path else allowed[0]
     if not any(folder.is_relative_to(root) for root in allowed):
         shown = ", ".join(str(root) for root in allowed)
         raise Refused(f"{folder} is not under the folders that repositories may lie in ({shown}).", 403)
@@ -54,10 +56,11 @@ def list_folder(path: str, roots: Sequence[Path]) -> Listing:
 def _folder_names(folder: Path) -> list[str]:
     try:
         with os.scandir(folder) as entries:
-            names = [entry.name for entry in entries if not entry.name.startswith(".") and entry.is_dir()]
+            names = [entry.name for entry in entries if not entry.name.startswith(".")]
     except OSError as error:
         raise Refused(f"{folder} can't be read: {error.strerror}.", 404) from error
-    return sorted(names, key=str.casefold)
+    # Not the entry's own is_dir(), which raises for a link that leads to itself.
+    return sorted((name for name in names if os.path.isdir(folder / name)), key=str.casefold)
 
 
 def _describe(folder: Path) -> Folder:
@@ -65,5 +68,5 @@ def _describe(folder: Path) -> Folder:
 
 
 def _is_repository(folder: Path) -> bool:
-    """A work tree (a folder or, in linked ones, a file .git) or a bare repository; cheap, git itself judges later."""
-    return (folder / ".git").exists() or ((folder / "HEAD").is_file() and (folder / "objects").is_dir())
+    """A work tree, with a folder .git or, in linked ones, a file of that name; cheap, git itself judges later."""
+    return os.path.exists(folder / ".git")  # Path.exists() raises where the folder may not be entered

@@ -8,7 +8,8 @@ done by plumbing, and a failing hook must not leave it half done.
 import os
 import signal
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +25,9 @@ _CONFIG: Final = (
     ("core.fsmonitor", "false"),
     ("core.quotePath", "false"),
     ("core.splitIndex", "false"),
+    ("core.safecrlf", "false"),
     ("commit.gpgSign", "false"),
+    ("log.showSignature", "false"),
     ("gc.auto", "0"),
     ("maintenance.auto", "false"),
     ("advice.addEmbeddedRepo", "false"),
@@ -32,6 +35,8 @@ _CONFIG: Final = (
 )
 
 
+patience: Final[ContextVar[float]] = ContextVar("patience", default=TIMEOUT_SECONDS)
+"""Seconds after which git is killed, with all that it started."""
 kept_open: Final[ContextVar[tuple[int, ...]]] = ContextVar("kept_open", default=())
 """Descriptors that git's processes inherit: a lock on one of them lasts until they, too, have ended."""
 
@@ -55,6 +60,14 @@ class GitError(Exception):
         return text.removeprefix("fatal: ").removeprefix("error: ")
 
 
+class TookTooLong(GitError):
+    """Git did not end in time and was killed, or a program that it ran: a filter, a merge driver, git-lfs."""
+
+    def __init__(self, command: Sequence[str], stdout: bytes = b"", stderr: bytes = b"") -> None:
+        stderr += b"\nstopped: it took longer than %g s" % patience.get()
+        super().__init__(command, -signal.SIGKILL, stdout, stderr)
+
+
 @dataclass(frozen=True, slots=True)
 class Result:
     code: int
@@ -74,6 +87,33 @@ class RepoInfo:
     branches: list[str]
 
 
+@contextmanager
+def at_most(seconds: float) -> Iterator[None]:
+    """In this block every git has to end within `seconds`, or raises TookTooLong."""
+    token = patience.set(seconds)
+    try:
+        yield
+    finally:
+        patience.reset(token)
+
+
+def configured(*settings: tuple[str, str]) -> dict[str, str]:
+    """Variables that add these to what the board always configures."""
+    variables = {"GIT_CONFIG_COUNT": str(len(_CONFIG) + len(settings))}
+    for number, (name, value) in enumerate((*_CONFIG, *settings)):
+        variables[f"GIT_CONFIG_KEY_{number}"] = name
+        variables[f"GIT_CONFIG_VALUE_{number}"] = value
+    return variables
+
+
+def without_filters(repo: str | Path) -> dict[str, str]:
+    """Variables that make git take contents as they are: no filter that is configured here runs."""
+    wanted = r"^filter\..*\.(clean|smudge|process|required)$"
+    found = run("config", "--null", "--name-only", "--get-regexp", wanted, cwd=repo, accept=(0, 1)).stdout
+    names = {os.fsdecode(name) for name in found.split(b"\0") if name}
+    return configured(*((name, "false" if name.endswith(".required") else "") for name in sorted(names)))
+
+
 def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
     """The server's environment without GIT_*, for a git that speaks English, asks nobody and takes no needless lock."""
     clean = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
@@ -82,12 +122,8 @@ def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
         "GIT_TERMINAL_PROMPT": "0",
         "GIT_OPTIONAL_LOCKS": "0",
         "GIT_LITERAL_PATHSPECS": "1",
-        "GIT_CONFIG_COUNT": str(len(_CONFIG)),
     }
-    for number, (name, value) in enumerate(_CONFIG):
-        clean[f"GIT_CONFIG_KEY_{number}"] = name
-        clean[f"GIT_CONFIG_VALUE_{number}"] = value
-    return clean | dict(extra or {})
+    return clean | configured() | dict(extra or {})
 
 
 def run(
@@ -96,9 +132,8 @@ def run(
     stdin: bytes = b"",
     env: Mapping[str, str] | None = None,
     accept: Sequence[int] = (0,),
-    timeout: float = TIMEOUT_SECONDS,
 ) -> Result:
-    """Runs `git args…` in `cwd`. Raises GitError for an exit code not in `accept`.
+    """Runs `git args…` in `cwd`. Raises GitError for an exit code not in `accept`, TookTooLong after `patience`.
 
     Git gets a session of its own: a signal to the server's process group does not cut it off in its middle.
     """
@@ -116,13 +151,13 @@ def run(
         )
     except OSError as error:
         raise GitError(command, 127, b"", f"cannot run in {cwd}: {error.strerror}".encode()) from error
-    try:
-        stdout, stderr = process.communicate(stdin, timeout)
-    except subprocess.TimeoutExpired:
-        os.killpg(process.pid, signal.SIGKILL)
-        stdout, stderr = process.communicate()
-        stderr += b"\nstopped: it took longer than %d s" % timeout
-        raise GitError(command, process.returncode, stdout, stderr) from None
+    with process:
+        try:
+            stdout, stderr = process.communicate(stdin, patience.get())
+        except subprocess.TimeoutExpired as late:
+            # Not read to their ends: a program that left git's session may hold them open.
+            os.killpg(process.pid, signal.SIGKILL)
+            raise TookTooLong(command, late.output or b"", late.stderr or b"") from None
     if process.returncode not in accept:
         raise GitError(command, process.returncode, stdout, stderr)
     return Result(process.returncode, stdout, stderr)
@@ -146,6 +181,13 @@ def branch_commit(repo: str | Path, branch: str) -> str | None:
     return commit_of(repo, f"refs/heads/{branch}")
 
 
+def real_ref(repo: str | Path, branch: str) -> str:
+    """The full name of the reference that moves when the branch does: another one's, where it is a symbolic one."""
+    ref = f"refs/heads/{branch}"
+    found = run("symbolic-ref", "--quiet", ref, cwd=repo, accept=(0, 1, 128))
+    return found.text if found.code == 0 else ref
+
+
 def tree_of(repo: str | Path, commit: str) -> str:
     return run("rev-parse", "--verify", "--end-of-options", f"{commit}^{{tree}}", cwd=repo).text
 
@@ -164,6 +206,11 @@ def branches(repo: str | Path) -> list[str]:
 
 def is_ancestor(repo: str | Path, old: str, new: str) -> bool:
     return run("merge-base", "--is-ancestor", old, new, cwd=repo, accept=(0, 1)).code == 0
+
+
+def is_held(repo: str | Path, commit: str) -> bool:
+    """Whether any branch, tag or other reference holds the commit."""
+    return bool(run("for-each-ref", "--count=1", "--contains", commit, cwd=repo).stdout)
 
 
 def git_folder(worktree: str | Path, name: str = "") -> Path:
@@ -192,11 +239,16 @@ def checkouts(repo: str | Path) -> dict[Path, str | None]:
     return found
 
 
+def repair_worktrees(repo: str | Path) -> None:
+    """Lets the worktrees of a repository that was moved find it again; those that cannot stay as they are."""
+    run("worktree", "repair", cwd=repo, accept=(0, 1, 128))
+
+
 def check_repository(path: str, roots: Sequence[Path]) -> RepoInfo:
     """What the board needs to know of a repository; raises Refused (422) with what to do where it cannot be used."""
     if not path or "\0" in path or not os.path.isabs(path):
         raise Refused(f"{path!r} is not an absolute path: give one like {Path.home() / 'my-project'}.", 422)
-    folder = Path(path).resolve()
+    folder = Path(os.path.realpath(path))  # Path.resolve() raises for a link that leads to itself
     if not any(folder.is_relative_to(root.resolve()) for root in roots):
         shown = os.pathsep.join(str(root) for root in roots)
         raise Refused(
@@ -204,7 +256,7 @@ def check_repository(path: str, roots: Sequence[Path]) -> RepoInfo:
             "VIBE_REPO_ROOTS in the server's environment says which these are.",
             422,
         )
-    if not folder.is_dir():
+    if not os.path.isdir(folder):
         raise Refused(f"There is no folder {folder}.", 422)
     _check_top(folder)
     names = branches(folder)

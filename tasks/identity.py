@@ -11,7 +11,9 @@ FALLBACK = ("Vibe", "vibe@localhost")
 
 def environment(repo: Path, user: User | None = None) -> dict[str, str]:
     """GIT_COMMITTER_* and GIT_AUTHOR_* where git's configuration does not know them."""
-    found = git.run("var", "GIT_COMMITTER_IDENT", cwd=repo, accept=(0, 1, 128), env=_strict())
+    # Git is to refuse to guess an address from the machine's name.
+    strict = git.configured(("user.useConfigOnly", "true"))
+    found = git.run("var", "GIT_COMMITTER_IDENT", cwd=repo, accept=(0, 1, 128), env=strict)
     if found.code == 0:
         return {}
     name, email = FALLBACK
@@ -23,14 +25,4 @@ def environment(repo: Path, user: User | None = None) -> dict[str, str]:
         "GIT_AUTHOR_EMAIL": email,
         "GIT_COMMITTER_NAME": name,
         "GIT_COMMITTER_EMAIL": email,
-    }
-
-
-def _strict() -> dict[str, str]:
-    """Makes git refuse to guess an address from the machine's name, on top of the usual configuration."""
-    count = int(git.environment()["GIT_CONFIG_COUNT"])
-    return {
-        "GIT_CONFIG_COUNT": str(count + 1),
-        f"GIT_CONFIG_KEY_{count}": "user.useConfigOnly",
-        f"GIT_CONFIG_VALUE_{count}": "true",
     }

@@ -196,6 +196,8 @@ class Executor(models.Model):
         TEXT = "text", "Plain text"
         CLAUDE = "claude", "Claude stream-json"
         CODEX = "codex", "Codex JSON lines"
+        GEMINI = "gemini", "Gemini stream-json"
+        OPENCODE = "opencode", "OpenCode JSON lines"
 
     name = models.SlugField(max_length=100, unique=True)
     argv = models.JSONField(help_text='A JSON list: ["program", "argument", "{prompt}"]')

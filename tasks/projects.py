@@ -44,7 +44,7 @@ def create_project(user: User, fields: Mapping[str, Any]) -> Project:
 
 
 def change_project(user: User, project: Project, fields: Mapping[str, Any]) -> Project:
-    from tasks.git import check_repository
+    from tasks.git import check_repository, repair_worktrees
 
     values = dict(fields)
     members = values.pop("members", None)
@@ -62,6 +62,8 @@ def change_project(user: User, project: Project, fields: Mapping[str, Any]) -> P
                 project.members.set(find_members(members))
     except IntegrityError:
         raise Refused(f"There is a project on {values['repo_path']} already.", 409) from None
+    if "repo_path" in values:
+        repair_worktrees(project.repo_path)
     return project
 
 
@@ -104,6 +106,8 @@ def change_task(task: Task, fields: Mapping[str, Any], expected: Mapping[str, An
         stale = [name for name, value in (expected or {}).items() if getattr(task, name) != value]
         if stale:
             raise Refused(f"Somebody else has changed {' and '.join(stale)} in the meantime.", 409)
+        if values.get("project", task.project) != task.project and task.attempts.exists():
+            raise Refused("The task has attempts, whose branches are in its project's repository.", 409)
         moved = "project" in values or values.get("status", task.status) != task.status
         if moved and "position" not in values:
             values["position"] = _end_of(
@@ -137,9 +141,10 @@ def delete(record: Project | Task, **attempts: Any) -> None:
     """Deletes a project or task with its attempts (named by a look-up from TaskAttempt).
 
     Refused (409) while a program still runs in one of them. Uncommitted work in their worktrees is kept
-    under refs first, so nothing of the user's is lost; branches stay.
+    under refs first, so nothing of the user's is lost; branches stay. The demo goes with its repository.
     """
-    from tasks import finish
+    from tasks import demo
+    from tasks.finishing import finish
 
     active = active_runs(**attempts).count()
     if active:
@@ -149,6 +154,8 @@ def delete(record: Project | Task, **attempts: Any) -> None:
     ):
         finish.drop_worktree(attempt)
     record.delete()
+    if isinstance(record, Project):
+        demo.remove_repository(record)
 
 
 def active_runs(**attempts: Any) -> QuerySet[ExecutionProcess]:

@@ -18,7 +18,7 @@ from tasks import git
 @dataclass(frozen=True, slots=True)
 class Snapshot:
     head: str
-    """The commit checked out in the worktree."""
+    """The commit checked out in the worktree; empty where its branch has none (any more)."""
     tree: str
     """Everything in it but ignored files."""
     dirty: bool
@@ -44,10 +44,26 @@ def take(worktree: Path) -> Snapshot:
 
 def take_into(worktree: Path, env: dict[str, str]) -> Snapshot:
     """The same into the index that `env` names, which afterwards matches the worktree."""
-    head = git.run("rev-parse", "--verify", "HEAD^{commit}", cwd=worktree).text
+    head = git.commit_of(worktree, "HEAD")
     _add_all(worktree, env)
     tree = git.run("write-tree", cwd=worktree, env=env).text
-    return Snapshot(head, tree, tree != git.tree_of(worktree, head))
+    return Snapshot(head or "", tree, tree != (git.tree_of(worktree, head) if head else git.EMPTY_TREE))
+
+
+def staged_alone(worktree: Path, taken: Snapshot, identity: dict[str, str]) -> str:
+    """A commit, made now, of the index where that is neither the commit's nor what lies in the worktree; else empty."""
+    with index_copy(worktree) as env:
+        # Of a conflict the index holds what commits hold.
+        found = git.run("ls-files", "--unmerged", "-z", cwd=worktree, env=env).stdout
+        unmerged = b"".join(line.partition(b"\t")[2] + b"\0" for line in found.split(b"\0") if line)
+        git.run("update-index", "--force-remove", "-z", "--stdin", cwd=worktree, env=env, stdin=unmerged)
+        tree = git.run("write-tree", cwd=worktree, env=env).text
+    committed = git.tree_of(worktree, taken.head) if taken.head else git.EMPTY_TREE
+    if tree in (committed, taken.tree):
+        return ""
+    parents = ["-p", taken.head] if taken.head else []
+    message = b"What was staged and then changed again"
+    return git.run("commit-tree", tree, *parents, cwd=worktree, stdin=message, env=identity).text
 
 
 def _add_all(worktree: Path, env: dict[str, str]) -> None:
@@ -66,3 +82,27 @@ def embedded(worktree: Path, env: dict[str, str] | None = None) -> list[str]:
     """Repositories inside the worktree that git does not track as submodules, without a trailing slash."""
     found = git.run("ls-files", "--others", "--exclude-standard", "-z", cwd=worktree, env=env)
     return [os.fsdecode(name[:-1]) for name in found.stdout.split(b"\0") if name.endswith(b"/")]
+
+
+def inner_work(worktree: Path) -> list[str]:
+    """Repositories inside the worktree that hold something no commit of the worktree can: those that git does not
+    track, and submodules with commits that were not pushed or changes that are not committed."""
+    listed = git.run("ls-files", "--stage", "-z", cwd=worktree).stdout.split(b"\0")
+    links = [os.fsdecode(line.partition(b"\t")[2]) for line in listed if line.startswith(b"160000 ")]
+    return [*embedded(worktree), *(name for name in links if _has_own_work(worktree / name))]
+
+
+def _has_own_work(repository: Path) -> bool:
+    if not repository.joinpath(".git").exists():
+        return False
+    try:
+        commits = ("HEAD", "--all", "--not", "--remotes")
+        return is_dirty(repository) or bool(git.run("rev-list", "-n1", *commits, cwd=repository).stdout)
+    except git.GitError:  # no commit, or broken: whatever it holds is nowhere else
+        return True
+
+
+def is_dirty(worktree: Path) -> bool:
+    """Whether anything but ignored files differs from the commit, whatever git is configured to show."""
+    options = ["--untracked-files=normal", "--ignore-submodules=none"]
+    return bool(git.run("status", "--porcelain", "-z", *options, cwd=worktree).stdout)

@@ -87,15 +87,15 @@ def scope_of(user: User | AnonymousUser) -> Scope:
 
 
 def _scopes(user_ids: Iterable[int | str]) -> dict[int | str, Scope]:
-    """The scope of each user: one query for the superusers, one for all memberships."""
-    ids = list(user_ids)
-    everything = set(User.objects.filter(pk__in=ids, is_superuser=True).values_list("pk", flat=True))
-    member_of: dict[int | str, set[ScopeId]] = defaultdict(set)
-    for user_id, project_id in Project.members.through.objects.filter(user_id__in=ids).values_list(
-        "user_id", "project_id"
-    ):
-        member_of[user_id].add(project_id)
-    return {key: ALL if key in everything else frozenset(member_of[key]) for key in ids}
+    """The scope of each user, in one query."""
+    found: dict[int | str, set[ScopeId]] = {key: set() for key in user_ids}
+    everything = set()
+    users = User.objects.filter(pk__in=list(found)).order_by()
+    for user_id, is_superuser, project_id in users.values_list("pk", "is_superuser", "projects"):
+        found[user_id].add(project_id)
+        if is_superuser:
+            everything.add(user_id)
+    return {key: ALL if key in everything else frozenset(ids - {None}) for key, ids in found.items()}
 
 
 def _existing_sessions(principals: Iterable[Principal]) -> set[str]:

@@ -100,10 +100,12 @@ def remove(repo: str | Path, path: str | Path) -> None:
     path = Path(path)
     # Twice --force: also where the worktree is locked. Not `worktree prune`, which would forget other
     # people's worktrees too, such as those on a disk that is not mounted now.
-    git.run("worktree", "remove", "--force", "--force", "--", path, cwd=repo, accept=(0, 128))
+    # 255: a folder in it is read-only.
+    command = ("worktree", "remove", "--force", "--force", "--", path)
+    git.run(*command, cwd=repo, accept=(0, 128, 255))
     if path.exists():
         delete_folder(path)
-        git.run("worktree", "remove", "--force", "--force", "--", path, cwd=repo, accept=(0, 128))
+        git.run(*command, cwd=repo, accept=(0, 128))
 
 
 def delete_folder(path: Path) -> None:
@@ -132,27 +134,22 @@ def merged_ref(attempt_id: UUID) -> str:
 
 
 def keep_work(repo: Path, path: Path, attempt_id: UUID, *, branch: str = "") -> str | None:
-    """Keeps all that the worktree holds, committed or not, untracked files included, under `refs/vibe/kept/<attempt>`.
+    """Keeps all that the worktree holds, committed, staged or not, untracked files included, under
+    `refs/vibe/kept/<attempt>`.
 
-    Returns the reference; None where the worktree holds nothing that another branch does not hold.
+    Returns the reference; None where the worktree holds nothing that another reference does not hold.
     """
-    commit = work_commit(path, f"Work kept from {branch or path.name}")
-    if commit is None:
+    taken, env = snapshots.take(path), identity.environment(path)
+    staged = snapshots.staged_alone(path, taken, env)
+    if not taken.dirty and not staged and (not taken.head or git.is_held(repo, taken.head)):
         return None
+    # A commit of its own also where there is one already: its date says how long it has been kept.
+    parents = [word for parent in (taken.head, staged) if parent for word in ("-p", parent)]
+    message = f"Work kept from {branch or path.name}".encode()
+    commit = git.run("commit-tree", taken.tree, *parents, cwd=path, stdin=message, env=env).text
     ref = kept_ref(attempt_id)
     git.run("update-ref", "-m", "vibe: keep work", ref, commit, cwd=repo)
     return ref
-
-
-def work_commit(path: Path, message: str) -> str | None:
-    """A commit on top of HEAD with the uncommitted work; None where there is none."""
-    taken = snapshots.take(path)
-    if not taken.dirty:
-        return None
-    env = identity.environment(path)
-    return git.run(
-        "commit-tree", taken.tree, "-p", taken.head, cwd=path, stdin=message.encode(), env=env
-    ).text
 
 
 def copy_files(repo: Path, path: Path, patterns: str) -> list[str]:

@@ -1,9 +1,11 @@
 """A real server in a process of its own, as `make run` starts it, on a data folder of its own."""
 
+import atexit
+import functools
 import os
 import re
+import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -14,30 +16,36 @@ from pathlib import Path
 
 import psutil
 
-ROOT = Path(__file__).resolve().parent.parent
+from tests.ports import free_port
+from tests.zygote import ROOT, Started, shared
+
 DEADLINE = 60.0
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+@functools.cache
+def migrated() -> list[Path]:
+    """The files of an empty database, made once: to make it takes as long as all the rest of a start."""
+    folder = Path(tempfile.mkdtemp(prefix="vibe-migrated-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    done = shared()("migrate", "--verbosity", "0", env={**os.environ, "VIBE_DATA": str(folder)})
+    assert done.returncode == 0, done.stderr
+    return list(folder.glob("db.sqlite3*"))
 
 
 class LiveServer:
     """`with LiveServer(folder) as server:` — then `server.url`, `server.sign_in_link`, `server.token()`.
 
     `kill()` is kill -9, `stop()` is SIGTERM; `start()` after either is a restart on the same data and port.
+    `typed`: started as a person types it; otherwise the libraries it needs are loaded already (tests/zygote.py).
     """
 
-    def __init__(
-        self, data: Path, env: Mapping[str, str] | None = None, command: list[str] | None = None
-    ) -> None:
+    def __init__(self, data: Path, env: Mapping[str, str] | None = None, *, typed: bool = False) -> None:
         self.data = data
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
-        self.command = command or [sys.executable, "manage.py", "serve"]
+        self.typed = typed
         self.env = {
+            "DJANGO_SETTINGS_MODULE": "vibe.settings",  # pytest sets it; the pictures and the benchmarks do not
             **os.environ,
             "VIBE_DATA": str(data),
             "PORT": str(self.port),
@@ -46,7 +54,7 @@ class LiveServer:
             "PYTHONUNBUFFERED": "1",
             **(env or {}),
         }
-        self.process: subprocess.Popen[bytes] | None = None
+        self.process: subprocess.Popen[bytes] | Started | None = None
         self.log = data / "server.log"
         self.sign_in_link = ""
 
@@ -77,16 +85,11 @@ class LiveServer:
 
     def start(self) -> None:
         self.data.mkdir(parents=True, exist_ok=True)
+        if not self.typed and "DATABASE_URL" not in self.env and not (self.data / "db.sqlite3").exists():
+            for file in migrated():
+                shutil.copy(file, self.data)
         seen = self.log.stat().st_size if self.log.exists() else 0
-        with self.log.open("ab") as log:
-            self.process = subprocess.Popen(
-                self.command,
-                cwd=ROOT,
-                env=self.env,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
+        self.process = self._typed() if self.typed else shared().start(["serve"], self.env, self.log)
         deadline = time.monotonic() + DEADLINE
         while time.monotonic() < deadline:
             found = re.search(rb"Sign in: (http\S+)", self.log.read_bytes()[seen:])
@@ -97,6 +100,17 @@ class LiveServer:
                 break
             time.sleep(0.05)
         raise AssertionError(f"the server did not start:\n{self.output()}")
+
+    def _typed(self) -> "subprocess.Popen[bytes]":
+        with self.log.open("ab") as log:
+            return subprocess.Popen(
+                [sys.executable, "manage.py", "serve"],
+                cwd=ROOT,
+                env=self.env,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
 
     def stop(self) -> int:
         """SIGTERM; returns the exit code."""
@@ -124,9 +138,7 @@ class LiveServer:
 
     def manage(self, *args: str) -> str:
         """What `manage.py ARGS` prints in the server's environment; fails with its output where it fails."""
-        done = subprocess.run(
-            [sys.executable, "manage.py", *args], cwd=ROOT, env=self.env, capture_output=True, text=True
-        )
+        done = shared()(*args, env=self.env)
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
 

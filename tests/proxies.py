@@ -15,8 +15,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from tests.documents import ROOT, code_blocks
-from tests.live import free_port
 from tests.needs import CADDY, NGINX
+from tests.ports import free_port
 
 OPERATING = ROOT / "docs/operating.md"
 SITE = "board.example.com"

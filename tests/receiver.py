@@ -2,6 +2,7 @@
 
 import json
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -26,6 +27,8 @@ class Receiver:
         self.messages: list[Message] = []
         self.answer: Callable[[int], int] = lambda number: 204
         self.headers: dict[str, str] = {}
+        self.drip = 0.0
+        """If set, a header comes every so many seconds, for a minute or until the sender hangs up."""
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
         self.url = f"http://127.0.0.1:{self._server.server_port}/hook"
         self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
@@ -58,6 +61,10 @@ class Receiver:
                 self.send_response(status)
                 for name, value in receiver.headers.items():
                     self.send_header(name, value)
+                for number in range(int(60 / receiver.drip) if receiver.drip else 0):
+                    self.send_header(f"X-Drip-{number}", "drop")
+                    self.flush_headers()
+                    time.sleep(receiver.drip)
                 self.end_headers()
                 if status not in (204, 304):
                     self.wfile.write(b"the receiver's own words")

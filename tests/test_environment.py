@@ -1,20 +1,15 @@
 """A bad setting stops the start with a message that quotes it."""
 
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-from tests.live import ROOT
+from tests.zygote import Done, shared
 
 
-def start(tmp_path: Path, **settings: str) -> subprocess.CompletedProcess[str]:
-    env = {**os.environ, "VIBE_DATA": str(tmp_path), **settings}
-    return subprocess.run(
-        [sys.executable, "manage.py", "check"], cwd=ROOT, env=env, capture_output=True, text=True
-    )
+def start(tmp_path: Path, **settings: str) -> Done:
+    return shared()("check", env={**os.environ, "VIBE_DATA": str(tmp_path), **settings})
 
 
 @pytest.mark.parametrize(
@@ -23,17 +18,25 @@ def start(tmp_path: Path, **settings: str) -> subprocess.CompletedProcess[str]:
         ("EVENTS_HEARTBEAT_SECONDS", "often"),
         ("EVENTS_BUFFER_BYTES", "-1"),
         ("EVENTS_MAX_STREAMS", "1.5"),
+        ("EVENTS_MAX_STREAMS", "inf"),
+        ("EVENTS_KEEP_DAYS", "1000000"),
         ("EVENTS_URL", "redis://localhost"),
         ("DEBUG", "perhaps"),
         ("DATABASE_URL", "mysql://localhost/x"),
         ("VIBE_REPO_ROOTS", "/nowhere/at/all"),
+        ("VIBE_DATA", "/dev/null/data"),
+        ("ALLOWED_HOSTS", "https://board.example.com"),
+        ("SECRET_KEY", "short"),
+        ("PUBLIC_URL", "board.example.com"),
+        ("LOG_LEVEL", "loud"),
     ],
 )
 def test_a_bad_value_is_quoted(tmp_path: Path, name: str, value: str) -> None:
     done = start(tmp_path, **{name: value})
     assert done.returncode != 0
-    assert name in done.stderr
-    assert value in done.stderr
+    (line,) = done.stderr.splitlines()
+    assert line.startswith(name)
+    assert value in line
 
 
 def test_the_secret_key_is_made_once_and_private(tmp_path: Path) -> None:
@@ -44,3 +47,19 @@ def test_the_secret_key_is_made_once_and_private(tmp_path: Path) -> None:
     assert key.stat().st_mode & 0o077 == 0
     assert start(tmp_path).returncode == 0
     assert key.read_text() == first
+
+
+def test_a_database_that_cannot_be_used_is_named_without_its_password(tmp_path: Path) -> None:
+    database = "postgres://me:hidden@127.0.0.1:1/vibe"
+    env = {**os.environ, "VIBE_DATA": str(tmp_path), "DATABASE_URL": database}
+    done = shared()("serve", env=env)
+    assert done.returncode != 0
+    assert "DATABASE_URL='postgres://me:…@127.0.0.1:1/vibe'" in done.stderr
+    assert "hidden" not in done.stderr
+
+
+def test_a_database_without_tables_is_said_in_one_line(tmp_path: Path) -> None:
+    done = shared()("token", "admin", env={**os.environ, "VIBE_DATA": str(tmp_path)})
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    assert "auth_user" in line and "manage.py migrate" in line

@@ -1,18 +1,25 @@
 """Reads the settings that come from the environment and refuses bad ones loudly.
 
 Each function returns the value of one variable, or its default where the variable is unset
-or empty; a value that does not fit raises ImproperlyConfigured with a message that quotes it.
+or empty; a value that does not fit raises BadSetting with a message that quotes it.
 """
 
 import os
+import re
 import secrets
 from pathlib import Path
 
 import environ
 from django.core.exceptions import ImproperlyConfigured
 
+_HOST = re.compile(r"\*|\.?[a-z0-9_-]+(\.[a-z0-9_-]+)*|\[[0-9a-f:.]+\]", re.ASCII | re.IGNORECASE)
+_MOST = 10.0**15  # Whatever is counted here, more is a slip of the finger; and infinity is no whole number.
 _TRUE = {"1", "true", "yes", "on"}
 _FALSE = {"0", "false", "no", "off"}
+
+
+class BadSetting(ImproperlyConfigured):
+    """Its message is for the person who starts the program, and says all there is to say."""
 
 
 def text(name: str, default: str) -> str:
@@ -27,32 +34,45 @@ def flag(name: str, default: bool) -> bool:
         return True
     if raw.lower() in _FALSE:
         return False
-    raise ImproperlyConfigured(f"{name}={raw!r} is neither yes nor no: use 1 or 0.")
+    raise BadSetting(f"{name}={raw!r} is neither yes nor no: use 1 or 0.")
 
 
-def number(name: str, default: float, *, least: float, most: float = float("inf")) -> float:
+def number(name: str, default: float, *, least: float, most: float = _MOST) -> float:
     raw = text(name, "")
     if not raw:
         return default
     try:
         value = float(raw)
     except ValueError:
-        raise ImproperlyConfigured(f"{name}={raw!r} is not a number.") from None
+        raise BadSetting(f"{name}={raw!r} is not a number.") from None
     if not least <= value <= most:
-        raise ImproperlyConfigured(f"{name}={raw!r} is out of range: {least:g} to {most:g}.")
+        raise BadSetting(f"{name}={raw!r} is out of range: {least:g} to {most:g}.")
     return value
 
 
-def integer(name: str, default: int, *, least: int, most: float = float("inf")) -> int:
+def integer(name: str, default: int, *, least: int, most: float = _MOST) -> int:
     value = number(name, default, least=least, most=most)
     if value != int(value):
-        raise ImproperlyConfigured(f"{name}={text(name, '')!r} is not a whole number.")
+        raise BadSetting(f"{name}={text(name, '')!r} is not a whole number.")
     return int(value)
 
 
-def words(name: str, default: list[str]) -> list[str]:
+def hosts(name: str, default: list[str]) -> list[str]:
+    """Names of hosts, separated by commas: no scheme, no port."""
     raw = text(name, "")
-    return [word.strip() for word in raw.split(",") if word.strip()] if raw else default
+    found = [word.strip() for word in raw.split(",") if word.strip()]
+    for host in found:
+        if not _HOST.fullmatch(host):
+            raise BadSetting(f"{name}={raw!r}: {host!r} is not the name of a host, like board.example.com.")
+    return found or default
+
+
+def origin(name: str) -> str:
+    """The address of a site, without a path; empty where none is given."""
+    raw = text(name, "").rstrip("/")
+    if raw and not re.fullmatch(r"https?://[^/\s]+", raw):
+        raise BadSetting(f"{name}={raw!r} is not the address of a site, like https://board.example.com.")
+    return raw
 
 
 def folders(name: str, default: list[Path]) -> list[Path]:
@@ -64,7 +84,7 @@ def folders(name: str, default: list[Path]) -> list[Path]:
     for part in filter(None, raw.split(os.pathsep)):
         folder = Path(part).expanduser()
         if not folder.is_absolute() or not folder.is_dir():
-            raise ImproperlyConfigured(f"{name}={raw!r}: {part!r} is not an existing, absolute folder.")
+            raise BadSetting(f"{name}={raw!r}: {part!r} is not an existing, absolute folder.")
         found.append(folder.resolve())
     return found
 
@@ -75,7 +95,7 @@ def data_folder(name: str, default: Path) -> Path:
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
-        raise ImproperlyConfigured(f"{name}={str(folder)!r} cannot be made: {error.strerror}.") from None
+        raise BadSetting(f"{name}={str(folder)!r} cannot be made: {error.strerror}.") from None
     return folder
 
 
@@ -84,7 +104,7 @@ def secret_key(data: Path) -> str:
     given = text("SECRET_KEY", "")
     if given:
         if len(given) < 32:
-            raise ImproperlyConfigured(f"SECRET_KEY has {len(given)} characters: use 50 or more random ones.")
+            raise BadSetting(f"SECRET_KEY={given!r} has {len(given)} characters: use 50 or more random ones.")
         return given
     path = data / "secret_key"
     try:
@@ -102,17 +122,16 @@ def database(name: str, default: str) -> dict[str, object]:
     try:
         config: dict[str, object] = environ.Env.db_url_config(raw)
     except Exception as error:  # django-environ raises several unrelated types for one bad URL
-        raise ImproperlyConfigured(f"{name}={raw!r} is not a database URL: {error}") from error
+        raise BadSetting(f"{name}={raw!r} is not a database URL: {error}") from error
     engine = str(config.get("ENGINE", ""))
     if not engine.endswith(("sqlite3", "postgresql")):
-        raise ImproperlyConfigured(
-            f"{name}={raw!r}: use sqlite:///PATH or postgres://USER:PASSWORD@HOST/NAME."
-        )
+        raise BadSetting(f"{name}={raw!r}: use sqlite:///PATH or postgres://USER:PASSWORD@HOST/NAME.")
     return config
 
 
 def one_of(name: str, default: str, allowed: list[str]) -> str:
     raw = text(name, default)
-    if raw not in allowed:
-        raise ImproperlyConfigured(f"{name}={raw!r} is not known here: use {' or '.join(allowed)}.")
-    return raw
+    for one in allowed:
+        if raw.lower() == one.lower():
+            return one
+    raise BadSetting(f"{name}={raw!r} is not known here: use {' or '.join(allowed)}.")

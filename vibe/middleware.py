@@ -1,5 +1,6 @@
 """What every answer of the site carries."""
 
+import json
 from collections.abc import Awaitable, Callable
 
 from asgiref.sync import iscoroutinefunction
@@ -35,6 +36,33 @@ def content_security_policy(
         return response
 
     return on_sync
+
+
+@sync_and_async_middleware
+def json_errors(
+    get_response: Callable[[HttpRequest], HttpResponse | Awaitable[HttpResponse]],
+) -> Callable[[HttpRequest], HttpResponse | Awaitable[HttpResponse]]:
+    """Has every refusal under /api/ be `{"detail": …}`: also of an address, a method or a host that Django refuses."""
+    if iscoroutinefunction(get_response):
+
+        async def on_async(request: HttpRequest) -> HttpResponse:
+            return _as_json(request, await get_response(request))
+
+        return on_async
+
+    def on_sync(request: HttpRequest) -> HttpResponse:
+        return _as_json(request, get_response(request))  # type: ignore[arg-type]
+
+    return on_sync
+
+
+def _as_json(request: HttpRequest, response: HttpResponse) -> HttpResponse:
+    told = response.headers.get("Content-Type", "").startswith("application/json")
+    if response.status_code >= 400 and not told and request.path.startswith("/api/"):
+        response.content = json.dumps({"detail": response.reason_phrase}).encode()
+        response.headers["Content-Type"] = "application/json"
+        response.headers["Content-Length"] = str(len(response.content))
+    return response
 
 
 @sync_and_async_middleware

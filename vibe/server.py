@@ -1,4 +1,4 @@
-"""Daphne, with three things it lacks for streams that last for hours.
+"""Daphne, with four things it lacks for streams that last for hours.
 
 - Backpressure. Daphne's `send` never waits: a client that stopped reading took 400 MB of a generator's output into
   memory. Here `send` waits while the transport is full, so a stuck reader costs one chunk.
@@ -7,6 +7,8 @@
   reactor brought nothing that could be measured, so asyncio's own loop it is.)
 - A goodbye. Daphne knows no lifespan, and drops its connections at SIGTERM. Here what runs beside the requests is
   started and stopped, and every stream is told farewell first.
+- Room at the door. Fifty connections may wait to be accepted, and the kernel drops the rest, which try again after one
+  second, three, seven: a thousand clients that came back at once took 14 s to get in. Here thousands may wait.
 """
 
 import asyncio
@@ -32,6 +34,8 @@ from events.wheel import close_connections
 logger = logging.getLogger("vibe")
 
 _BODY: Final = "http.response.body"
+_BACKLOG: Final = 4096
+"""Connections that may wait to be accepted; the kernel's own limit (net.core.somaxconn) is the same by default."""
 
 
 def run(host: str, port: int, *, on_listening: Callable[[], None] | None = None) -> None:
@@ -48,7 +52,16 @@ def run(host: str, port: int, *, on_listening: Callable[[], None] | None = None)
     )
     server.run()
     if server.failure:
-        raise SystemExit(f"Cannot listen on {host}, port {port}: {server.failure}")
+        raise SystemExit(
+            f"Cannot listen on {host}, port {port}: {server.failure} Choose others by HOST and PORT."
+        )
+
+
+def serve_for_the_daphne_command() -> None:
+    """Has the command `daphne`, which loads the application before it makes its server, make one of ours."""
+    from daphne.cli import CommandLineInterface
+
+    CommandLineInterface.server_class = Server
 
 
 def _allow_open_files(wanted: int) -> None:
@@ -102,6 +115,7 @@ class Server(DaphneServer):
     def listen_success(self, port: Any) -> None:
         super().listen_success(port)
         self._ports.append(port)
+        port.socket.listen(_BACKLOG)
         # As soon as the loop turns, which is after the reactor calls itself running.
         reactor.callWhenRunning(lambda: asyncio.get_event_loop().call_soon(self._begin))
 
@@ -169,8 +183,14 @@ class Server(DaphneServer):
         error = None if ended.cancelled() else ended.exception()
         if error is not None:
             logger.error("Exception inside application: %s", error, exc_info=error)
-            if not details.get("disconnected"):
+            if details.get("disconnected"):
+                return
+            if not protocol._response_started:
                 protocol.handle_exception(error)
+            elif (
+                not protocol.finished
+            ):  # Too late for a page of its own: the client sees that this was not all.
+                protocol.channel.transport.abortConnection()
 
     def _give_up(self, protocol: Any) -> None:
         running = _application(self.connections.get(protocol, {}))

@@ -8,7 +8,7 @@ BASE_DIR = Path(__file__).resolve().parent.parent
 VIBE_DATA = env.data_folder("VIBE_DATA", BASE_DIR / "var")
 # The demo project's repository lies in the data folder, so that much of it is always allowed.
 VIBE_REPO_ROOTS = [*env.folders("VIBE_REPO_ROOTS", [Path.home()]), VIBE_DATA / "demo"]
-VIBE_WORKTREE_DAYS = env.number("VIBE_WORKTREE_DAYS", 7, least=0)
+VIBE_WORKTREE_DAYS = env.number("VIBE_WORKTREE_DAYS", 7, least=0, most=36_500)
 
 VIBE_MAX_RUNS = env.integer("VIBE_MAX_RUNS", 8, least=1)
 VIBE_RUN_TIMEOUT_SECONDS = env.number("VIBE_RUN_TIMEOUT_SECONDS", 86_400, least=0)
@@ -19,8 +19,9 @@ VIBE_COMPRESS_LOGS_AFTER_HOURS = env.number("VIBE_COMPRESS_LOGS_AFTER_HOURS", 24
 
 SECRET_KEY = env.secret_key(VIBE_DATA)
 DEBUG = env.flag("DEBUG", False)
-ALLOWED_HOSTS = env.words("ALLOWED_HOSTS", ["localhost", "127.0.0.1", "[::1]"])
-PUBLIC_URL = env.text("PUBLIC_URL", "").rstrip("/")
+ALLOWED_HOSTS = env.hosts("ALLOWED_HOSTS", ["localhost", "127.0.0.1", "[::1]"])
+PUBLIC_URL = env.origin("PUBLIC_URL")
+LOG_LEVEL = env.one_of("LOG_LEVEL", "INFO", ["DEBUG", "INFO", "WARNING", "ERROR"])
 
 # Another address will name what several servers share; one process needs nothing but its memory.
 EVENTS_URL = env.one_of("EVENTS_URL", "memory://", ["memory://"])
@@ -29,7 +30,7 @@ EVENTS_CONTROL = VIBE_DATA / "servers"
 EVENTS_HEARTBEAT_SECONDS = env.number("EVENTS_HEARTBEAT_SECONDS", 15, least=0.1, most=60)
 EVENTS_BUFFER_BYTES = env.integer("EVENTS_BUFFER_BYTES", 64 * 1024**2, least=64 * 1024)
 EVENTS_MAX_MESSAGE_BYTES = env.integer("EVENTS_MAX_MESSAGE_BYTES", 1024**2, least=4096)
-EVENTS_KEEP_DAYS = env.number("EVENTS_KEEP_DAYS", 30, least=0)
+EVENTS_KEEP_DAYS = env.number("EVENTS_KEEP_DAYS", 30, least=0, most=36_500)
 EVENTS_KEEP_BYTES = env.integer("EVENTS_KEEP_BYTES", 512 * 1024**2, least=0)
 EVENTS_PRUNE_SECONDS = env.number("EVENTS_PRUNE_SECONDS", 300, least=0.1, most=86_400)
 EVENTS_MAX_STREAMS = env.integer("EVENTS_MAX_STREAMS", 12_000, least=1)
@@ -56,6 +57,7 @@ INSTALLED_APPS = [
 MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
     "vibe.middleware.content_security_policy",
+    "vibe.middleware.json_errors",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
@@ -112,6 +114,13 @@ USE_TZ = True
 
 STATIC_URL = "static/"
 STATIC_ROOT = VIBE_DATA / "static"
+STORAGES = {
+    "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
+    "staticfiles": {"BACKEND": "vibe.static.VersionedStorage"},
+}
+
+# A project's page in the admin has a form for each of its tasks.
+DATA_UPLOAD_MAX_NUMBER_FIELDS = 20_000
 
 X_FRAME_OPTIONS = "DENY"
 SESSION_COOKIE_HTTPONLY = True
@@ -136,7 +145,5 @@ LOGGING = {
     "formatters": {"line": {"format": "{asctime} {levelname} {name}: {message}", "style": "{"}},
     "handlers": {"console": {"class": "logging.StreamHandler", "formatter": "line"}},
     "root": {"handlers": ["console"], "level": "WARNING"},
-    "loggers": {
-        name: {"level": env.text("LOG_LEVEL", "INFO").upper()} for name in ("vibe", "events", "tasks")
-    },
+    "loggers": {name: {"level": LOG_LEVEL} for name in ("vibe", "events", "tasks")},
 }

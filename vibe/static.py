@@ -3,17 +3,51 @@
 WhiteNoise's middleware is synchronous: in the chain it would cost every request two turns in a thread, streams
 included. Here its file index answers on the event loop: the files are known since the start, they are small, and
 the system holds them in memory. They are taken from the apps as they are, so nothing has to be collected.
+
+The addresses that pages use hold a version, the hash of all files, so browsers keep what they have without asking: a
+page is some fifty files. It stands before the path, where modules that import each other by relative paths keep it.
 """
 
-from collections.abc import Awaitable, Callable
+import hashlib
+import re
+from collections.abc import Awaitable, Callable, Iterator
+from functools import cache
+from pathlib import Path
 from typing import Any, BinaryIO
 
 from django.conf import settings
 from django.contrib.staticfiles import finders
+from django.contrib.staticfiles.storage import StaticFilesStorage
 from whitenoise.base import WhiteNoise
 from whitenoise.responders import StaticFile
 
 _CHUNK = 256 * 1024
+_VERSION = re.compile(r"v-[0-9a-f]{12}/")
+
+
+class VersionedStorage(StaticFilesStorage):
+    """Where `{% static %}` gets its addresses: with the version, except while files may change under it (DEBUG)."""
+
+    def url(self, name: str | None) -> str:
+        return super().url(name if settings.DEBUG else f"{version()}/{name}")
+
+
+@cache
+def version() -> str:
+    digest = hashlib.sha256()
+    for path, file in sorted(_files()):
+        digest.update(path.encode() + b"\0" + Path(file).read_bytes())
+    return f"v-{digest.hexdigest()[:12]}"
+
+
+def _files() -> Iterator[tuple[str, str]]:
+    """The path below STATIC_URL and the place of each file; the first finder wins, as in Django."""
+    seen = set()
+    for finder in finders.get_finders():
+        for path, storage in finder.list(None):
+            if path not in seen:
+                seen.add(path)
+                yield path, storage.path(path)
 
 
 class StaticFiles:
@@ -22,18 +56,17 @@ class StaticFiles:
     def __init__(self, application: Callable[..., Awaitable[None]]) -> None:
         self._application = application
         self._prefix = "/" + settings.STATIC_URL.strip("/") + "/"
-        # Browsers ask each time whether a file has changed, and mostly hear that it has not: names carry no hash,
-        # and a page with yesterday's script is worse than a question.
-        self._index = WhiteNoise(None, max_age=0, allow_all_origins=False)
-        self._search()
-
-    def _search(self) -> None:
-        for finder in finders.get_finders():
-            for path, storage in finder.list(None):
-                url = self._prefix + path
-                # The first finder wins, as in Django.
-                if url not in self._index.files:
-                    self._index.add_file_to_dictionary(url, storage.path(path))
+        self._places = dict(_files())
+        self._stamps: dict[str, tuple[int, int]] = {}
+        # Without the version, or with one of yesterday, browsers ask each time whether a file has changed: a page with
+        # yesterday's script is worse than a question.
+        self._kept = f"{self._prefix}{version()}/"
+        self._index = WhiteNoise(
+            None,
+            max_age=0,
+            allow_all_origins=False,
+            immutable_file_test=lambda path, url: url.startswith(self._kept),
+        )
 
     async def __call__(self, scope: dict[str, Any], receive: Any, send: Any) -> None:
         if scope["type"] != "http" or not scope["path"].startswith(self._prefix):
@@ -43,14 +76,25 @@ class StaticFiles:
             return await self._application(scope, receive, send)
         return await _send(found, scope, send)
 
-    def _find(self, path: str) -> StaticFile | None:
-        if settings.DEBUG:  # New and changed files show at once.
-            where = finders.find(path.removeprefix(self._prefix))
-            if not where:
-                return None
-            self._index.add_file_to_dictionary(path, where)
-        file: StaticFile | None = self._index.files.get(path)
+    def _find(self, address: str) -> StaticFile | None:
+        path = _VERSION.sub("", address.removeprefix(self._prefix), 1)
+        address = (self._kept if address.startswith(self._kept) else self._prefix) + path
+        # While files may change, new ones show at once.
+        place = finders.find(path) if settings.DEBUG else self._places.get(path)
+        if not place:
+            return None
+        # Whoever pulls under a running server changes files: with the old length, a browser waits for the rest.
+        stamp = _stamp(place)
+        if self._stamps.get(address) != stamp:
+            self._stamps[address] = stamp
+            self._index.add_file_to_dictionary(address, place)
+        file: StaticFile = self._index.files[address]
         return file
+
+
+def _stamp(file: str) -> tuple[int, int]:
+    found = Path(file).stat()
+    return found.st_mtime_ns, found.st_size
 
 
 async def _send(file: StaticFile, scope: dict[str, Any], send: Any) -> None:

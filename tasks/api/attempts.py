@@ -5,7 +5,7 @@ from django.http import HttpRequest
 from ninja import Router, Status
 
 from events.capture import serialize
-from tasks import diffs, finish, permissions, runner
+from tasks import diffs, permissions
 from tasks.api.auth import user_of
 from tasks.api.schemas import (
     PROBLEMS,
@@ -17,7 +17,9 @@ from tasks.api.schemas import (
     ProcessOut,
     PromptIn,
 )
+from tasks.finishing import finish
 from tasks.models import TaskAttempt
+from tasks.runs import runner
 
 router = Router(tags=["attempts"])
 
@@ -35,8 +37,7 @@ def start_attempt(request: HttpRequest, body: AttemptIn) -> Any:
     """Starts an executor on the task, in a new branch and worktree. Without a prompt it gets title and description."""
     task = permissions.get_task(user_of(request), body.task_id)
     permissions.require_start(user_of(request), body.executor)
-    prompt = body.prompt if body.prompt is not None else f"{task.title}\n\n{task.description}".strip()
-    attempt = runner.start_attempt(task, body.executor, prompt, body.target_branch, user_of(request))
+    attempt = runner.start_attempt(task, body.executor, body.prompt, body.target_branch, user_of(request))
     return Status(201, serialize(attempt))
 
 

@@ -5,10 +5,12 @@ from django.http import HttpRequest, HttpResponse
 from ninja import Query, Router, Status
 
 from events.capture import serialize
-from tasks import executors, permissions, runlogs, runner
+from tasks import executors, permissions
 from tasks.api.auth import user_of
 from tasks.api.schemas import PROBLEMS, ConversationEntry, LogRecord, ProcessOut, PromptIn
+from tasks.logs import runlogs
 from tasks.models import ExecutionProcess
+from tasks.runs import runner
 
 router = Router(tags=["runs"])
 
@@ -35,7 +37,9 @@ def read_process(request: HttpRequest, process_id: UUID) -> Any:
 @router.patch("/processes/{uuid:process_id}", response={200: ProcessOut, **PROBLEMS})
 def edit_queued(request: HttpRequest, process_id: UUID, body: PromptIn) -> Any:
     """Changes the prompt of a follow-up that still waits; 409 once it runs."""
-    return serialize(runner.edit_queued(_startable(request, process_id), body.prompt))
+    process = permissions.get_process(user_of(request), process_id)
+    permissions.require_start(user_of(request), process.task_attempt.executor)
+    return serialize(runner.edit_queued(process, body.prompt))
 
 
 @router.delete("/processes/{uuid:process_id}", response={204: None, **PROBLEMS})

@@ -12,7 +12,7 @@ from events.messages import FileDiff
 from tasks import git
 from tasks.diffs import source
 from tasks.diffs.live import poke
-from tasks.diffs.log import limits
+from tasks.diffs.log import GIT_SECONDS, limits
 from tasks.diffs.tracker import Limits, Tracker
 from tasks.errors import Refused
 from tasks.models import TaskAttempt
@@ -20,11 +20,13 @@ from tasks.models import TaskAttempt
 __all__ = ["of_attempt", "one_file", "poke"]
 
 
+@git.at_most(GIT_SECONDS)
 def of_attempt(attempt: TaskAttempt) -> list[dict[str, Any]]:
     """The records that the diff stream gives a fresh reader. Raises Refused (409) where git cannot say."""
     return [record.as_dict() for record in _records(attempt, limits())]
 
 
+@git.at_most(GIT_SECONDS)
 def one_file(attempt: TaskAttempt, file: str) -> list[dict[str, Any]]:
     """The record of one file, whole however large up to a stream's buffer; empty if it does not differ."""
     largest = settings.EVENTS_BUFFER_BYTES

@@ -24,13 +24,14 @@ from events import sse
 from events.logs import Reader
 from events.messages import FileDiff
 from events.store import Batch
-from tasks import git, standing
+from tasks import git
 from tasks.diffs import live, source
 from tasks.diffs.parse import UnexpectedOutput
 from tasks.diffs.records import LatestStore, Place, Records
 from tasks.diffs.tracker import Limits, Tracker
 from tasks.diffs.watch import Changes, Exhausted, InotifyWatcher, Watcher
 from tasks.diffs.watch_others import LEAST_PAUSE, PollingWatcher, WatchfilesWatcher
+from tasks.finishing import journal, standing
 
 logger = logging.getLogger("tasks")
 
@@ -40,6 +41,15 @@ RECHECK_SECONDS: Final = 5.0
 RETRY_SECONDS: Final = 1.0
 LONGEST_PAUSE_SECONDS: Final = 2.0
 STATUS_SECONDS: Final = 1.0
+OPERATION_PAUSE: Final = 0.05
+OPERATION_LOOKS: Final = 200
+"""How often it is looked whether a merge, rebase or discard has ended, before its middle is shown all the same."""
+GIT_SECONDS = 60.0
+"""How long git may take where it may run a program of the user's, such as a filter, that perhaps never ends."""
+_PLAIN: Final = (
+    "Git took longer than {:g} s and was stopped. The diff is now read without the filters that the repository is "
+    "configured with, and without changes inside of submodules: files with a filter may look changed."
+)
 PROGRESS_STEP: Final = 100
 """Files of a first state after which its progress is told again."""
 
@@ -64,7 +74,7 @@ class DiffLog:
     def __init__(self, key: str) -> None:
         self.attempt_id = UUID(key)
         short = self.attempt_id.hex[:8]
-        self.store = LatestStore()
+        self.store = LatestStore(f"diff:{key}")
         self.records = Records(short, self.store)
         self.origin = f"{short}.start"
         self.end = f"{short}.end"
@@ -78,6 +88,8 @@ class DiffLog:
         self._tasks: list[asyncio.Task[None]] = []
         self._job: asyncio.Future[Any] | None = None
         self._restored = False
+        self._plain = False
+        """A program of the user's took too long: git runs none any more."""
         self._record_changed = False
         self._shown: source.Source | None = None
         self._status_due = asyncio.Event()
@@ -96,10 +108,8 @@ class DiffLog:
 
     async def closed(self) -> None:
         try:
-            for task in self._tasks:
-                task.cancel()
-            if self._tasks:
-                await asyncio.wait(self._tasks)
+            if running := [task for task in self._tasks if task.cancel()]:
+                await asyncio.wait(running)
             if self._job is not None and not self._job.done():
                 await asyncio.wait([self._job])
             if self._complete.is_set() and not self._finished:
@@ -123,13 +133,13 @@ class DiffLog:
         if number is not None:
             return await self.read(Place(number).position, reader)
         found = await self.read(Place(0, began=self.records.last).position, reader)
-        return found._replace(data=sse.reset("The cursor is not known here.") + found.data)
+        return found._replace(data=sse.reset("The cursor is not known here.", self.origin) + found.data)
 
     async def read(self, position: int, reader: Reader) -> Batch:
         place = Place.at(position)
         complete = self._complete.is_set()
         finished = self._finished
-        data, place = self.records.after(place)
+        data, place = self.records.after(place, extras="status" in reader.parameters)
         if place.number < self.records.last:
             return Batch(data, place.position)
         if complete and not place.told:
@@ -155,8 +165,14 @@ class DiffLog:
         while not self._finished:
             self._poked.clear()
             try:
-                await self._feed_from(await self._in_thread(source.load, self.attempt_id))
+                await self._feed_from(await self._current())
                 problem = ""
+            except git.TookTooLong as error:
+                logger.warning("The diff of attempt %s: %s", self.attempt_id, error)
+                if self._plain:
+                    self._note_failure(error)
+                    await self._wait(git.TIMEOUT_SECONDS)
+                self._plain = True
             except (git.GitError, OSError, UnexpectedOutput, DatabaseError) as error:
                 # The first time it may be a file that went away while git was reading it.
                 await self._wait(RETRY_SECONDS if str(error) == problem else DEBOUNCE_SECONDS)
@@ -198,7 +214,7 @@ class DiffLog:
             watcher = await self._watching(found.folder)
             try:
                 watcher.attach(self._poked.set)
-                tracker = Tracker(found.folder, found.base, limits(), index_file=Path(folder, "index"))
+                tracker = await self._in_thread(self._tracker, found, Path(folder, "index"))
                 await self._in_thread(self._replace_all, tracker)
                 self._set_complete()
                 self._status_due.set()
@@ -210,6 +226,9 @@ class DiffLog:
                 self.watcher = None
                 if self._job is not None and not self._job.done():
                     await asyncio.wait([self._job])
+
+    def _tracker(self, found: source.Source, index_file: Path) -> Tracker:
+        return Tracker(found.folder, found.base, limits(), index_file=index_file, plain=self._plain)
 
     async def _watching(self, folder: Path) -> Watcher:
         try:
@@ -236,33 +255,38 @@ class DiffLog:
         except Exhausted as error:
             self._note_polling(error)
             return PollingWatcher()
-        self._note("")
+        self._note(_PLAIN.format(GIT_SECONDS) if self._plain else "")
         return watcher
 
     async def _keep_up(self, watcher: Watcher, tracker: Tracker, found: source.Source) -> None:
         looked = time.monotonic()
-        pause = DEBOUNCE_SECONDS
+        cost = rest_until = 0.0
         while True:
             await self._wait(RECHECK_SECONDS)
             # From the first change on, not from the last: what never rests is shown too.
-            await asyncio.sleep(pause)
+            await asyncio.sleep(max(DEBOUNCE_SECONDS, rest_until - time.monotonic()))
             self._poked.clear()
             began = time.monotonic()
-            if changes := watcher.take():
-                watcher = await self._apply(watcher, tracker, changes)
-            cost = time.monotonic() - began
-            # Where one look takes long, looking takes half of the time at most.
-            pause = min(max(DEBOUNCE_SECONDS, cost), LONGEST_PAUSE_SECONDS)
+            changes = watcher.take()
+            watcher = await self._settle(watcher, changes)
+            records = await self._in_thread(_ask, tracker, changes)
+            watcher.ignore(tracker.ignored)
+            before, cost = cost, time.monotonic() - began
+            # Where one look after another takes long, looking takes half of the time at most.
+            rest_until = began + cost + min(before, cost, LONGEST_PAUSE_SECONDS)
             if isinstance(watcher, PollingWatcher):
                 watcher.pause = max(LEAST_PAUSE, 10 * cost)
-            if self._record_changed or changes.refs or began - looked > RECHECK_SECONDS:
+            if changes or self._record_changed or began - looked > RECHECK_SECONDS:
                 self._record_changed = False
                 looked = began
                 self._status_due.set()
-                if await self._in_thread(source.load, self.attempt_id) != found:
+                # Asked after the files were read: what an operation of the board did to them belongs to a new base.
+                if await self._current() != found:
                     return
+                await self._in_thread(self._publish, records)
 
-    async def _apply(self, watcher: Watcher, tracker: Tracker, changes: Changes) -> Watcher:
+    async def _settle(self, watcher: Watcher, changes: Changes) -> Watcher:
+        """Watches what has come; returns the watcher to go on with."""
         try:
             await self._in_thread(watcher.settle, changes)
         except Exhausted as error:
@@ -271,17 +295,20 @@ class DiffLog:
             self.watcher = watcher = PollingWatcher()
             watcher.attach(self._poked.set)
             changes.everything = True
-        if changes.everything or changes.paths:
-            paths = None if changes.everything else changes.paths
-            await self._in_thread(self._publish, tracker, paths)
-            watcher.ignore(tracker.ignored)
-            self._status_due.set()
         return watcher
+
+    async def _current(self) -> source.Source | None:
+        """What the record says, as soon as no operation of the board is in its middle."""
+        for _ in range(OPERATION_LOOKS):
+            if not await self._in_thread(journal.under_way, self.attempt_id):
+                break
+            await asyncio.sleep(OPERATION_PAUSE)
+        return await self._in_thread(source.load, self.attempt_id)
 
     # --- publishing, in a thread
 
-    def _publish(self, tracker: Tracker, paths: set[str] | None) -> None:
-        for record in tracker.update(paths):
+    def _publish(self, records: list[FileDiff]) -> None:
+        for record in records:
             self.records.put(record)
 
     def _replace_all(self, tracker: Tracker) -> None:
@@ -303,7 +330,9 @@ class DiffLog:
             await self._status_due.wait()
             self._status_due.clear()
             began = time.monotonic()
-            status = await loop.run_in_executor(_threads, standing.status_of, self.attempt_id)
+            status = await loop.run_in_executor(
+                _threads, _within, GIT_SECONDS, standing.status_of, self.attempt_id
+            )
             if status is not None:
                 self.records.put_event("status", status)
             # Asks git about the whole worktree: where that takes long, it is done rarely.
@@ -319,7 +348,7 @@ class DiffLog:
     def _note(self, message: str, level: str = "warning") -> None:
         """An empty message takes the one before back."""
         if message or self.records.has_event("note"):
-            self.records.put_event("note", {"level": level, "message": message})
+            self.records.put_event("note", {"level": level, "message": message}, extra=False)
 
     def _note_failure(self, error: Exception) -> None:
         reason = error.reason if isinstance(error, git.GitError) else str(error)
@@ -345,5 +374,17 @@ class DiffLog:
 
     async def _in_thread(self, work: Callable[..., T], *args: Any) -> T:
         # Shielded: a thread cannot be cancelled, and `closed` waits for what it does.
-        self._job = asyncio.get_running_loop().run_in_executor(_threads, work, *args)
+        seconds = git.TIMEOUT_SECONDS if self._plain else GIT_SECONDS
+        self._job = asyncio.get_running_loop().run_in_executor(_threads, _within, seconds, work, *args)
         return await asyncio.shield(self._job)
+
+
+def _ask(tracker: Tracker, changes: Changes) -> list[FileDiff]:
+    if changes.everything:
+        return list(tracker.update())
+    return list(tracker.update(changes.paths)) if changes.paths else []
+
+
+def _within(seconds: float, work: Callable[..., T], *args: Any) -> T:
+    with git.at_most(seconds):
+        return work(*args)

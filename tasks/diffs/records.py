@@ -29,6 +29,8 @@ class Entry:
     frame: bytes
     digest: str
     reverted: bool = False
+    extra: bool = False
+    """Only for readers who asked for it."""
 
 
 _CACHED_CHUNKS: Final = 8
@@ -60,8 +62,8 @@ class LatestStore(MsgStore):
 
     __slots__ = ("bytes", "messages")
 
-    def __init__(self) -> None:
-        super().__init__(1, max_messages=1)
+    def __init__(self, name: str = "") -> None:
+        super().__init__(1, name=name, max_messages=1)
         self.messages = 0
         self.bytes = 0
 
@@ -87,7 +89,7 @@ class Records:
         """What readers of an earlier life of this log were sent: file -> number and digest."""
         self._entries: dict[str, Entry] = {}
         self._lock = threading.Lock()
-        self._chunks: dict[int, tuple[int, bytes, int]] = {}
+        self._chunks: dict[tuple[int, bool], tuple[int, bytes, int]] = {}
 
     def cursor(self, number: int) -> str:
         return f"{self.key}{self.epoch}.{number}"
@@ -114,13 +116,13 @@ class Records:
                 return
             self._append(record.file, record.json(), mark, reverted=record.change == "reverted")
 
-    def put_event(self, event: str, data: object) -> None:
+    def put_event(self, event: str, data: object, *, extra: bool = True) -> None:
         """A named event of which, too, only the latest counts. Nothing is sent where it says the same as before."""
         said = json.dumps(data)
         with self._lock:
             old = self._entries.get(f"\0{event}")
             if old is None or old.digest != said:
-                self._append(f"\0{event}", said.encode(), said, event=event)
+                self._append(f"\0{event}", said.encode(), said, event=event, extra=extra)
 
     def has_event(self, event: str) -> bool:
         with self._lock:
@@ -156,11 +158,20 @@ class Records:
                 if not name.startswith("\0") and not entry.reverted
             ]
 
-    def _append(self, name: str, data: bytes, mark: str, *, event: str = "", reverted: bool = False) -> None:
+    def _append(
+        self,
+        name: str,
+        data: bytes,
+        mark: str,
+        *,
+        event: str = "",
+        reverted: bool = False,
+        extra: bool = False,
+    ) -> None:
         self._remove(name)
         self.last += 1
         frame = sse.frame(data, self.cursor(self.last), event)
-        self._insert(name, Entry(self.last, frame, mark, reverted))
+        self._insert(name, Entry(self.last, frame, mark, reverted, extra))
         self.store.append(Place(self.last).position, b"")
 
     def _frame(self, record: FileDiff, number: int) -> bytes:
@@ -186,21 +197,21 @@ class Records:
 
     # --- reading
 
-    def after(self, place: Place) -> tuple[bytes, Place]:
+    def after(self, place: Place, *, extras: bool) -> tuple[bytes, Place]:
         """What follows this place, at most a chunk, and the place after it."""
         with self._lock:
             shared = place.number >= place.began
-            held = self._chunks.get(place.number)
+            held = self._chunks.get((place.number, extras))
             if shared and held is not None and held[0] == self.last:
                 return held[1], place._replace(number=held[2])
-            data, number = self._join(place)
+            data, number = self._join(place, extras)
             if shared:
                 if len(self._chunks) >= _CACHED_CHUNKS:
                     self._chunks.clear()
-                self._chunks[place.number] = (self.last, data, number)
+                self._chunks[place.number, extras] = (self.last, data, number)
             return data, place._replace(number=number)
 
-    def _join(self, place: Place) -> tuple[bytes, int]:
+    def _join(self, place: Place, extras: bool) -> tuple[bytes, int]:
         following = list(
             takewhile(lambda entry: entry.number > place.number, reversed(self._entries.values()))
         )
@@ -211,7 +222,7 @@ class Records:
             if parts and size + len(entry.frame) > CHUNK_BYTES:
                 return b"".join(parts), reached
             reached = entry.number
-            if not (entry.reverted and entry.number <= place.began):
+            if not (entry.reverted and entry.number <= place.began) and (extras or not entry.extra):
                 parts.append(entry.frame)
                 size += len(entry.frame)
         return b"".join(parts), self.last

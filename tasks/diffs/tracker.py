@@ -6,9 +6,14 @@ from is a question about all files that are new or gone, so as soon as one of th
 
 import hashlib
 import os
+import select
+import signal
 import subprocess
+import tempfile
+import time
 from collections.abc import Iterator, Set
 from dataclasses import dataclass
+from itertools import chain, islice
 from pathlib import Path
 from typing import Final
 
@@ -51,26 +56,42 @@ def run_diff(
     """The records of one `git diff`, each as soon as git has written it. Raises GitError at the end."""
     command = ["git", "-c", "diff.autoRefreshIndex=true", "-c", "diff.suppressBlankEmpty=false"]
     command += ["diff", *_OPTIONS, *args]
-    with subprocess.Popen(
-        command,
-        cwd=worktree,
-        env=git.environment(env),
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        start_new_session=True,
-    ) as process:
-        assert process.stdout is not None and process.stderr is not None
+    deadline = time.monotonic() + git.patience.get()
+    # Not a pipe: git and the filters it starts may say more about thousands of files than a pipe holds unread.
+    with (
+        tempfile.TemporaryFile() as said,
+        subprocess.Popen(
+            command,
+            cwd=worktree,
+            env=git.environment(env),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=said,
+            start_new_session=True,
+        ) as process,
+    ):
+        assert process.stdout is not None
         try:
-            while data := os.read(process.stdout.fileno(), _READ_BYTES):
+            while data := _read(process.stdout.fileno(), deadline):
                 yield from parser.feed(data)
-            said = process.stderr.read()
-        except GeneratorExit:
-            process.kill()
+        except (TimeoutError, GeneratorExit) as error:
+            # Until it is waited for, its number is no other's.
+            os.killpg(process.pid, signal.SIGKILL)
+            if isinstance(error, TimeoutError):
+                raise git.TookTooLong(command) from None
             raise
         if process.wait():
-            raise git.GitError(command, process.returncode, b"", said)
+            said.seek(0)
+            raise git.GitError(command, process.returncode, b"", said.read(_READ_BYTES))
     yield from parser.close()
+
+
+def _read(descriptor: int, deadline: float) -> bytes:
+    waiting = select.poll()
+    waiting.register(descriptor, select.POLLIN)
+    if not waiting.poll(max(0.0, deadline - time.monotonic()) * 1000):
+        raise TimeoutError
+    return os.read(descriptor, _READ_BYTES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,10 +103,21 @@ class Limits:
 
 
 class Tracker:
-    """The files that differ from the commit `base`: those of a worktree, or, without one, of the commit `tip`."""
+    """The files that differ from the commit `base`: those of a worktree, or, without one, of the commit `tip`.
+
+    `plain`: no program that the repository's configuration names is run for it. What a filter would change looks
+    changed, and changes inside of submodules do not show.
+    """
 
     def __init__(
-        self, folder: Path, base: str, limits: Limits, *, index_file: Path | None = None, tip: str = ""
+        self,
+        folder: Path,
+        base: str,
+        limits: Limits,
+        *,
+        index_file: Path | None = None,
+        tip: str = "",
+        plain: bool = False,
     ) -> None:
         self.folder = folder
         self.base = base
@@ -93,9 +125,18 @@ class Tracker:
         self.ignored: set[str] = set()
         """Of the paths of the latest update, the files that git has nothing to say about."""
         self._index = PrivateIndex(folder, index_file) if index_file else None
+        self._env = self._index.env if self._index else {}
+        self._options: list[str] = []
+        if plain:
+            self._env = self._env | git.without_filters(folder)
+            self._options.append("--ignore-submodules=dirty")
         self._tip = tip
         self._limits = limits
         self._parser = Parser(limits.file)
+        self._pairs: dict[str, tuple[str, str | None]] | None = None
+        """What git must say of the files that are asked about, where all were paired anew."""
+        self._rivals: dict[str, bool] = {}
+        """Of renamed files that were edited: whether another new file would be paired in their place."""
         self._total = 0
 
     @property
@@ -109,8 +150,11 @@ class Tracker:
         A path may be a folder: all in it is looked at. A file that no longer differs gives a record `reverted`.
         """
         asked = self._prepare(paths)
+        found = self._ask(asked)
+        if self._pairs is not None and asked is not None:
+            found, asked = self._checked(found, asked, self._pairs)
         before = {path for path in self.known if asked is None or self._concerns(path, asked)}
-        for change, record in self._ask(asked):
+        for change, record in found:
             before.discard(change.path)
             yield from self._learn(change, record)
         for path in sorted(before):
@@ -122,9 +166,11 @@ class Tracker:
     def _prepare(self, paths: Set[str] | None) -> Set[str] | None:
         """Brings the index up to date, and says which paths to ask about."""
         self.ignored = set()
+        self._pairs = None
         if self._index is None:
             return None
         if paths is None or len(paths) > MANY_PATHS:
+            self._rivals.clear()
             self._index.reload()
             return None
         listing = self._index.add_untracked(paths)
@@ -133,13 +179,123 @@ class Tracker:
             path for path in paths - listing.tracked - listing.untracked - known if self._is_file(path)
         }
         new = listing.untracked | {path for path in known if self.known[path].status in _PAIRED}
-        if all(self._is_file(path) for path in listing.tracked | known) and not (new and self._has_gone()):
+        none_gone = all(self._is_file(path) for path in listing.tracked | known)
+        if none_gone and not (new and self._gone()):
             return paths
         asked = paths | self._partners()
+        if len(asked) <= MANY_PATHS:
+            return asked
+        if none_gone and self._stay_unpaired(new):
+            return paths
+        if none_gone and len(new) == 1 and (pair := self._stays_paired(*new)):
+            return paths | pair
+        return self._paired_anew(paths)
+
+    def _paired_anew(self, paths: Set[str]) -> set[str] | None:
+        """The paths and those whose pairs are others now, each with its partners; None where that is nearly all.
+
+        Git is asked for the pairs of all files here, which is less than half of the work of their diffs.
+        """
+        # Another file may have become a rival. That one may no longer be is left until all is looked at again.
+        self._rivals = {path: True for path, rivals in self._rivals.items() if rivals}
+        self._pairs = self._ask_pairs()
+        before = {path: (known.status, known.old_path) for path, known in self.known.items()}
+        both = (before, self._pairs)
+        asked = {
+            *paths,
+            *(
+                path
+                for path in before.keys() | self._pairs.keys()
+                if before.get(path) != self._pairs.get(path)
+            ),
+        }
+        links = [{path, old} for pairs in both for path, (_, old) in pairs.items() if old is not None]
+        size = 0
+        while size < len(asked) <= MANY_PATHS:
+            size = len(asked)
+            asked.update(*(link for link in links if link & asked))
         return asked if len(asked) <= MANY_PATHS else None
 
-    def _has_gone(self) -> bool:
-        return any(known.status in "DR" for known in self.known.values())
+    def _ask_pairs(self, *paths: str, but: str = "") -> dict[str, tuple[str, str | None]]:
+        """Of each file that differs, its status and old path: of these files, or of all `but` one."""
+        args = ["diff", "--name-status", "-z", "-M", "--no-ext-diff", "--no-relative", *self._options]
+        env = self._env
+        if but:
+            paths, env = (f":(exclude,literal){but}",), env | {"GIT_LITERAL_PATHSPECS": "0"}
+        elif paths:
+            # Without the limit on how many are compared: fewer must not be compared more sparingly than all.
+            args.append("-l0")
+        found = git.run(*args, self.base, "--", *paths, cwd=self.folder, env=env).stdout
+        fields = iter(map(os.fsdecode, found.split(b"\0")[:-1]))
+        pairs: dict[str, tuple[str, str | None]] = {}
+        for status in fields:
+            old = next(fields) if status[0] == "R" else None
+            pairs[next(fields)] = (status[0], old)
+        return pairs
+
+    def _checked(
+        self,
+        found: Iterator[tuple[Change, FileDiff]],
+        asked: Set[str],
+        pairs: dict[str, tuple[str, str | None]],
+    ) -> tuple[Iterator[tuple[Change, FileDiff]], Set[str] | None]:
+        """The answers and what was asked, or those about all files, where git pairs the fewer otherwise than all."""
+        first = list(islice(found, 1))
+        expected = {path: pair for path, pair in pairs.items() if within(path, asked)}
+        if {change.path: (change.status, change.old_path) for change in self._parser.changes} == expected:
+            return chain(first, found), asked
+        return self._ask(None), None
+
+    def _gone(self) -> set[str]:
+        """The files that a new one may come from."""
+        pairs = ((path, known) for path, known in self.known.items() if known.status in "DR")
+        return {known.old_path or path for path, known in pairs}
+
+    def _stay_unpaired(self, new: Set[str]) -> bool:
+        """Whether these files were new before, or came now, and resemble none of those that are gone.
+
+        Then they can take none from another file, nor did they leave one to it, and all other pairs stay as they are:
+        git pairs by likeness, the most alike first, and these were and are like nothing.
+        """
+        gone = self._gone()
+        if len(new | gone) > MANY_PATHS or any(self._status(path) not in ("", "A") for path in new):
+            return False
+        fresh = {path for path in new if path not in self.known}
+        if fresh and not self._leave_rules_alone(fresh):
+            return False
+        pairs = self._ask_pairs(*sorted(new | gone))
+        return all(status != "R" for status, _ in pairs.values())
+
+    def _stays_paired(self, path: str) -> set[str]:
+        """A renamed file and the one it came from, if that is still the most like it, and no other new file wants it.
+
+        Then all pairs stay as they are: git would pair the others so without these two.
+        """
+        old, gone = self.known[path].old_path if path in self.known else None, self._gone()
+        if old is None or len(gone) >= MANY_PATHS:
+            return set()
+        same_name = {other for other in gone - {old} if os.path.basename(other) == os.path.basename(path)}
+        if same_name or not self._leave_rules_alone({old}):
+            return set()
+        if path not in self._rivals:
+            self._rivals[path] = self._ask_pairs(but=path).get(old) != ("D", None)
+        if self._rivals[path]:
+            return set()
+        return {path, old} if self._ask_pairs(path, *sorted(gone)).get(path) == ("R", old) else set()
+
+    def _leave_rules_alone(self, few: Set[str]) -> bool:
+        """Whether git pairs the others as it would without these few: it prefers a name, without its folder, that only
+        one new file has, and compares no contents where there are too many files (diff.renameLimit).
+        """
+        new = {path for path, known in self.known.items() if known.status in "AR"}
+        if set(map(os.path.basename, few)) & set(map(os.path.basename, new - few)):
+            return False
+        asked = ["config", "--type=int", "--default=400", "--get", "diff.renameLimit"]
+        limit = int(git.run(*asked, cwd=self.folder).text)
+        return limit <= 0 or len(new | few) * len(self._gone()) <= limit * limit
+
+    def _status(self, path: str) -> str:
+        return self.known[path].status if path in self.known else ""
 
     def _partners(self) -> set[str]:
         """All files that are new or gone: between any two of them may be a rename."""
@@ -151,10 +307,9 @@ class Tracker:
         return file.is_symlink() or file.is_file()
 
     def _ask(self, asked: Set[str] | None) -> Iterator[tuple[Change, FileDiff]]:
-        args = [self.base, *([self._tip] if self._tip else []), "--", *sorted(asked or ())]
-        env = self._index.env if self._index else {}
+        args = [*self._options, self.base, *([self._tip] if self._tip else []), "--", *sorted(asked or ())]
         self._parser = Parser(self._limits.file)
-        return run_diff(self.folder, args, env, self._parser)
+        return run_diff(self.folder, args, self._env, self._parser)
 
     def _concerns(self, path: str, asked: Set[str]) -> bool:
         old_path = self.known[path].old_path

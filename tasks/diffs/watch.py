@@ -132,8 +132,16 @@ class InotifyWatcher:
     def _find_ignored(self, paths: Collection[str] | None) -> set[str]:
         """Ignored folders, the topmost ones."""
         args = ["ls-files", "--others", "--ignored", "--exclude-standard", "--directory", "-z"]
-        found = git.run(*args, "--", *(paths or ()), cwd=self._top).stdout
-        return {os.fsdecode(name[:-1]) for name in found.split(b"\0") if name.endswith(b"/")}
+        found = git.run(*args, "--", *(paths or ()), cwd=self._top).stdout.split(b"\0")
+        # Among them are folders that only hold ignored files. What comes into those need not be ignored.
+        given = b"".join(b"./%b\0" % name for name in found if name.endswith(b"/"))
+        if not given:
+            return set()
+        # It refuses paths that are said to be literal; behind ./ they are.
+        env = {"GIT_LITERAL_PATHSPECS": "0"}
+        args = ["check-ignore", "--stdin", "-z"]
+        ruled = git.run(*args, cwd=self._top, env=env, stdin=given, accept=(0, 1)).stdout
+        return {os.fsdecode(name[2:-1]) for name in ruled.split(b"\0") if name}
 
     def _walk(self, top: str) -> None:
         waiting = [top]

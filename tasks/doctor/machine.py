@@ -13,9 +13,10 @@ from django.conf import settings
 from django.db import DEFAULT_DB_ALIAS, DatabaseError, connection, connections
 from django.db.migrations.executor import MigrationExecutor
 
-from tasks import executors, runner
+from tasks import executors
 from tasks.doctor.findings import Finding, Level
 from tasks.models import Project
+from tasks.runs import runner
 
 GIT_AT_LEAST: Final = (2, 38)  # `git merge-tree --write-tree` tells conflicts without touching a worktree
 WATCHES_AT_LEAST: Final = 65_536
@@ -68,7 +69,8 @@ def git() -> Iterator[Finding]:
             "git",
             Level.NOTE,
             "git knows no name and address for commits of this account.",
-            "Agents that commit may fail: git config --global user.name … and user.email …",
+            "Commits bear the name of whoever started the run. For another: git config --global user.name … "
+            "and user.email …",
         )
 
 
@@ -224,9 +226,7 @@ def projects() -> Iterator[Finding]:
             "Put it back, or change or delete the project.",
         )
     if not gone:
-        yield Finding(
-            "projects", Level.OK, f"The repositories of all {Project.objects.count()} projects are there."
-        )
+        yield Finding("projects", Level.OK, "Every project's repository is there.")
 
 
 def settings_in_use() -> Iterator[Finding]:

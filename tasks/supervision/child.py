@@ -13,7 +13,7 @@ _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
 _F_SETPIPE_SZ = 1031
 _PIPE_BYTES = 256 * 1024
-_KILL_AGAIN = 0.1
+_KILL_AGAIN = 0.02
 
 
 class CannotStart(Exception):
@@ -126,11 +126,22 @@ class Family:
     def __init__(self, pid: int) -> None:
         self.pid = pid
 
+    def is_gone(self) -> bool:
+        """Whatever loses its parent becomes this process's child, so who has no child has no descendant. A look
+        through /proc may miss one that is just forking."""
+        try:
+            os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        except ChildProcessError:
+            return True
+        return False
+
     def members(self) -> list[processes.Process]:
         return processes.descendants(os.getpid())
 
     def signal(self, number: signal.Signals) -> int:
         """Signals each member once; the number of members."""
+        if number == signal.SIGKILL:
+            self._kill_on_sight()
         members = self.members()
         if any(member.group == self.pid for member in members):
             processes.send_group(self.pid, number)
@@ -138,6 +149,12 @@ class Family:
             if member.group != self.pid:
                 processes.send(member, number)
         return len(members)
+
+    def _kill_on_sight(self) -> None:
+        """What forks in a loop and ends is another process by the time that all are known."""
+        for process in processes.newest_first():
+            if process.parent == os.getpid():
+                processes.send(process, signal.SIGKILL)
 
 
 class Stopping:

@@ -1,8 +1,9 @@
 """Reading a run's log by byte offset and by line, whether it is plain or compressed. Standard library only.
 
 A log is `log.jsonl`, or, some time after the run's end, `log.jsonl.gz`: gzip members of about a megabyte
-each, and `log.jsonl.gz.index`, which says where each begins. Offsets always mean the plain text, so cursors
-and links stay good. Only whole lines are ever given out: a record that is half written does not exist yet.
+each, and `log.jsonl.gz.index`, which says where each begins and how many lines come before each block.
+Offsets always mean the plain text, so cursors and links stay good. Only whole lines are ever given out: a
+record that is half written does not exist yet.
 """
 
 import bisect
@@ -97,6 +98,13 @@ class LogReader:
             position = start
         return 0
 
+    def line_counts(self) -> list[int]:
+        """How many lines end before each whole block, where that was counted once and for all; else empty."""
+        if os.path.exists(self.path):
+            return []
+        members = self._compressed()
+        return members.line_counts if members else []
+
     def _compressed(self) -> "_Members | None":
         if self._members is None:
             self._members = _Members.open(self.path + ".gz")
@@ -106,9 +114,12 @@ class LogReader:
 class _Members:
     """A compressed log: a table of its members, and the last one that was unpacked."""
 
-    def __init__(self, path: str, size: int, starts: list[int], places: list[int]) -> None:
+    def __init__(
+        self, path: str, size: int, starts: list[int], places: list[int], line_counts: list[int]
+    ) -> None:
         self._path = path
         self.size = size
+        self.line_counts = line_counts
         self._starts = starts  # offset in the plain text at which each member begins
         self._places = places  # and its place in the file
         self._held: tuple[int, bytes] = (-1, b"")
@@ -120,7 +131,7 @@ class _Members:
                 found = json.load(file)
         except (FileNotFoundError, NotADirectoryError):
             return None
-        return cls(path, found["size"], found["starts"], found["places"])
+        return cls(path, found["size"], found["starts"], found["places"], found.get("lines", []))
 
     def read(self, offset: int, count: int) -> bytes:
         parts = []
@@ -148,19 +159,21 @@ def compress(folder: str | os.PathLike[str]) -> int:
     """Packs the log of a run that has ended; the bytes saved. Raises OSError, and then has changed nothing."""
     path = os.path.join(os.fspath(folder), "log.jsonl")
     new, new_index = f"{path}.gz.new", f"{path}.gz.index.new"
-    starts, places, offset = [], [], 0
+    starts, places, offset, lines = [], [], 0, [0]
     try:
         with open(path, "rb") as plain, open(new, "wb") as packed:
             while data := plain.read(_MEMBER):
                 starts.append(offset)
                 places.append(packed.tell())
                 offset += len(data)
+                for begin in range(0, len(data) - BLOCK + 1, BLOCK):
+                    lines.append(lines[-1] + data.count(b"\n", begin, begin + BLOCK))
                 packed.write(gzip.compress(data, 6, mtime=0))
             packed.flush()
             os.fsync(packed.fileno())
             saved = offset - packed.tell()
         with open(new_index, "w", encoding="utf-8") as file:
-            json.dump({"size": offset, "starts": starts, "places": places}, file)
+            json.dump({"size": offset, "starts": starts, "places": places, "lines": lines}, file)
             file.flush()
             os.fsync(file.fileno())
     except (OSError, zlib.error):
@@ -215,6 +228,8 @@ class LineIndex:
         size = self._reader.size()
         if size < (len(self._before) - 1) * BLOCK:
             del self._before[1:]
+        if len(self._before) == 1:
+            self._before = self._reader.line_counts() or self._before
         while True:
             data = self._reader.read((len(self._before) - 1) * BLOCK, BLOCK)
             total = self._before[-1] + data.count(b"\n")

@@ -211,7 +211,8 @@ class Supervisor:
         if self._wait_status is None:
             return False
         now = self._clock.steady()
-        if self._family and self._family.members():
+        self._reap()
+        if self._family and not self._family.is_gone():
             if self._stopping is None and now >= self._linger_until:
                 self._output.log.say("The program left processes behind; they are being stopped.")
                 self._stopping = child.Stopping(self._family, [], float(self._spec["graces"][1]))

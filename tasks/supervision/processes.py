@@ -3,6 +3,7 @@
 import contextlib
 import os
 import signal
+from collections.abc import Iterator
 from typing import NamedTuple
 
 
@@ -29,9 +30,15 @@ def look(pid: int) -> Process | None:
     return Process(pid, fields[0].decode(), parent, group, session, int(fields[19]))
 
 
+def newest_first() -> Iterator[Process]:
+    """All processes, each as it is at the moment when it is yielded."""
+    for pid in sorted((int(name) for name in os.listdir("/proc") if name.isdigit()), reverse=True):
+        if process := look(pid):
+            yield process
+
+
 def everything() -> dict[int, Process]:
-    found = (look(int(name)) for name in os.listdir("/proc") if name.isdigit())
-    return {process.pid: process for process in found if process}
+    return {process.pid: process for process in newest_first()}
 
 
 def is_alive(pid: int, start_time: int) -> bool:

@@ -1,6 +1,6 @@
 """Searches a run's log from its first record to its last. Standard library only.
 
-It runs as a program of its own (`tasks/log_search.py`): a pattern that backtracks for ever costs the server
+It runs as a program of its own (`tasks/logs/log_search.py`): a pattern that backtracks for ever costs the server
 nothing, and a search is cancelled by ending it.
 """
 

@@ -5,7 +5,7 @@ from django.templatetags.static import static
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 
-from tasks.modules import imports_of
+from tasks.board.modules import imports_of
 
 register = template.Library()
 
@@ -23,8 +23,8 @@ def icon(name: str, extra: str = "") -> SafeString:
 
 @register.filter
 def hue(word: str) -> int:
-    """A hue (0 to 345 degrees) that stays with the word; components.js computes the same."""
-    return sum((place + 1) * ord(letter) for place, letter in enumerate(word)) * 37 % 24 * 15
+    """A hue (0 to 330 degrees) that stays with the word; dom.js computes the same."""
+    return sum((place + 1) * ord(letter) for place, letter in enumerate(word)) * 37 % 12 * 30
 
 
 @register.filter

@@ -15,11 +15,11 @@ from django.views.decorators.http import require_GET, require_POST
 from events import capture
 from events.changes import current_cursor
 from events.snapshot import consistent_read
-from tasks.boards import columns
-from tasks.executors import startable
+from tasks.board.boards import columns
+from tasks.board.pulse import counts, last_line
+from tasks.executors import DEMO, SCRIPT, startable
 from tasks.models import ExecutionProcess, Project, Task, TaskAttempt
 from tasks.permissions import CHANGE_PROJECT, get_project
-from tasks.pulse import counts, last_line
 from tasks.templatetags.ui import icon
 
 MOST_ATTEMPTS = 80
@@ -40,8 +40,8 @@ def board(request: HttpRequest, project_id: UUID) -> HttpResponse:
         "project": project,
         "columns": shown,
         "cancelled": len(shown[-1].cards),
-        "total": len(document["tasks"]),
         "executors": executors,
+        "no_agent": set(executors) <= {DEMO, SCRIPT},
         "may_change": request.user.has_perm(CHANGE_PROJECT),
         "data": as_text(data),
         # Rendered once: 300 cards would each look the static file's address up.

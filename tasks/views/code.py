@@ -5,7 +5,7 @@ from django.http import HttpRequest, JsonResponse
 from django.views.decorators.http import require_POST
 from pydantic import BaseModel, Field, ValidationError
 
-from tasks import highlight
+from tasks.board import highlight
 
 BLOCKS = 2_000
 LINES = 50_000
@@ -21,7 +21,7 @@ class Code(BaseModel):
 @login_required
 @require_POST
 def colour(request: HttpRequest) -> JsonResponse:
-    """{blocks: for each block, for each line, [[kind, length], …]}: see tasks/highlight.py."""
+    """{blocks: for each block, for each line, [[kind, length], …]}: see tasks/board/highlight.py."""
     try:
         code = Code.model_validate_json(request.body)
     except ValidationError as error:

@@ -1,6 +1,7 @@
 """The list of projects, making one, its settings."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -58,7 +59,6 @@ class ProjectForm(forms.ModelForm):
 @never_cache
 @require_GET
 def home(request: HttpRequest) -> HttpResponse:
-
     with consistent_read():
         cursor = current_cursor(scope_of(request.user))
         found = _with_counts(visible_projects(request.user))
@@ -145,15 +145,19 @@ def delete(request: HttpRequest, project_id: UUID) -> HttpResponse:
 @login_required
 @require_GET
 def folders(request: HttpRequest) -> HttpResponse:
-    """{path, parent, repository, more, folders: [{name, path, repository}]}: what the folder chooser shows."""
+    """{path, parent, repository, more, folders: [{name, path, repository}], roots: [path]}: for the folder chooser."""
     if not (request.user.has_perm(ADD_PROJECT) or request.user.has_perm(CHANGE_PROJECT)):
         raise PermissionDenied("You may not add projects.")
     try:
-        listing = list_folder(request.GET.get("path", ""), settings.VIBE_REPO_ROOTS)
+        listing = list_folder(request.GET.get("path", ""), _roots())
     except Refused as refusal:
         return JsonResponse({"detail": refusal.message}, status=refusal.status)
-    roots = [str(root) for root in settings.VIBE_REPO_ROOTS]
-    return JsonResponse(listing.as_json() | {"roots": roots})
+    return JsonResponse(listing.as_json() | {"roots": [str(root) for root in _roots()]})
+
+
+def _roots() -> list[Path]:
+    """Where a person looks for a repository: the demo's folder is allowed, too, but of no interest."""
+    return [root.resolve() for root in settings.VIBE_REPO_ROOTS if root != settings.VIBE_DATA / "demo"]
 
 
 def _user(request: HttpRequest) -> User:
@@ -191,11 +195,11 @@ def _form_page(request: HttpRequest, form: ProjectForm, project: Project | None 
 
 
 def _context(request: HttpRequest, form: ProjectForm, project: Project | None) -> dict[str, Any]:
-    members = project.members.order_by("username") if project else []
+    members = project.members.order_by("username").values_list("username", flat=True) if project else []
     return {
         "form": form,
         "project": project,
-        "members": [user.get_username() for user in members],
+        "members": request.POST.get("members", ", ".join(members)),
         "may_delete": project is not None and request.user.has_perm(DELETE_PROJECT),
-        "roots": settings.VIBE_REPO_ROOTS,
+        "roots": _roots(),
     }

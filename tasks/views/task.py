@@ -1,6 +1,6 @@
 """The page of a task: its attempts, their runs, logs and diffs, live from the moment it was rendered."""
 
-from typing import Any
+from typing import Any, Final
 from uuid import UUID
 
 from django.contrib.auth.decorators import login_required
@@ -13,10 +13,14 @@ from django.views.decorators.http import require_GET
 from events.capture import serialize
 from events.changes import current_cursor
 from events.snapshot import consistent_read
-from tasks import executors, markdown
-from tasks.history import of_task
-from tasks.models import ExecutionProcess, Executor, Task, TaskAttempt
+from tasks import executors
+from tasks.board import markdown
+from tasks.board.history import of_task
+from tasks.models import ExecutionProcess, Executor, RunReason, Task, TaskAttempt
 from tasks.permissions import START_RUN, get_task
+
+Status = ExecutionProcess.Status
+FIRST_LINES: Final = 256
 
 
 @login_required
@@ -60,7 +64,31 @@ def _context(request: HttpRequest, task_id: UUID) -> dict[str, Any]:
         "state": state,
         "description": markdown.render(found.description),
         "statuses": Task.Status.choices,
+        "log_ahead": _log_ahead(request, state),
     }
+
+
+def _log_ahead(request: HttpRequest, state: dict[str, Any]) -> str:
+    """Where the lines are that the page most likely shows first, so that they come while its scripts do; or empty.
+    task-page.js decides what is shown, and log-source.js asks for the same lines."""
+    query = request.GET
+    attempt = query.get("attempt") or (state["attempts"][-1]["id"] if state["attempts"] else None)
+    runs = [run for run in state["processes"] if run["task_attempt_id"] == attempt]
+    own = [run for run in runs if run["run_reason"] != RunReason.DEVSERVER and run["status"] != Status.QUEUED]
+    chosen = [run for run in state["processes"] if run["id"] == query.get("run")]
+    running = [run for run in own if run["status"] == Status.RUNNING]
+    run = (chosen or running[:1] or own[-1:] or [None])[0]
+    if run is None or (query.get("view") or _best_view(state, run)) != "log":
+        return ""
+    return f"{reverse('log-lines', args=[run['id']])}?first=-{FIRST_LINES}&count={FIRST_LINES}"
+
+
+def _best_view(state: dict[str, Any], run: dict[str, Any]) -> str:
+    """What opens where the address does not say, as far as it matters here."""
+    attempt = next(one for one in state["attempts"] if one["id"] == run["task_attempt_id"])
+    if run["status"] == Status.COMPLETED and attempt["outcome"] == TaskAttempt.Outcome.OPEN:
+        return "changes"
+    return "conversation" if attempt["executor"] in state["conversational"] else "log"
 
 
 def _state(request: HttpRequest, found: Task) -> dict[str, Any]:

@@ -9,13 +9,22 @@ from django.http import HttpRequest
 from django.utils import timezone
 
 from tasks.admin import SuperusersOnly
-from tasks.webhooks.models import PING, Webhook, WebhookDelivery, WebhookEvent, new_secret
+from tasks.webhooks.models import (
+    PING,
+    Webhook,
+    WebhookDelivery,
+    WebhookEvent,
+    all_events,
+    new_secret,
+)
 
 Status = WebhookDelivery.Status
 
 
 class WebhookForm(forms.ModelForm):
-    events = forms.MultipleChoiceField(choices=WebhookEvent.choices, widget=forms.CheckboxSelectMultiple)
+    events = forms.MultipleChoiceField(
+        choices=WebhookEvent.choices, initial=all_events, widget=forms.CheckboxSelectMultiple
+    )
 
     class Meta:
         model = Webhook
@@ -30,8 +39,11 @@ class WebhookAdmin(SuperusersOnly):
     list_display = ["url", "events", "project", "enabled", "last_delivery"]
     list_filter = ["enabled", "project"]
     search_fields = ["url"]
-    readonly_fields = ["secret", "created_at"]
     actions = ["send_test", "change_secret"]
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> list[str]:
+        """Before it is saved a webhook has no secret: the one that a form would show is not the one it gets."""
+        return ["secret", "created_at"] if obj else []
 
     @admin.display(description="last delivery")
     def last_delivery(self, webhook: Webhook) -> str:
@@ -54,6 +66,7 @@ class WebhookAdmin(SuperusersOnly):
         for webhook in webhooks:
             webhook.secret = new_secret()
             webhook.save(update_fields=["secret"])
+        self.message_user(request, "The new secrets are on the webhooks' pages.", messages.SUCCESS)
 
 
 @admin.register(WebhookDelivery)

@@ -4,9 +4,12 @@ The receiver gets each message at least once: one that was taken but whose answe
 the same `webhook-id`. Messages may arrive out of order when one of them had to be repeated.
 """
 
+import asyncio
 import random
+import ssl
 import time
 from datetime import datetime, timedelta
+from functools import cache
 from typing import Final
 
 import httpx
@@ -20,8 +23,10 @@ from tasks.webhooks.signing import headers
 Status = WebhookDelivery.Status
 
 TIMEOUT: Final = httpx.Timeout(10, connect=5)
+DEADLINE = 30.0
+"""Seconds for the whole of a request: a receiver that drips its answer is cut off, too, well before LEASE ends."""
 LEASE: Final = timedelta(seconds=60)
-"""How long a sender has a delivery to itself; one that crashed meanwhile gives it back after that."""
+"""How long a sender has a delivery to itself; one that crashed meanwhile gives it back after that at the latest."""
 FIRST_RETRY: Final = timedelta(seconds=5)
 RETRY_FACTOR: Final = 4
 LONGEST_RETRY: Final = timedelta(hours=12)
@@ -43,12 +48,20 @@ def due(webhook: Webhook, now: datetime) -> list[WebhookDelivery]:
     return list(waiting.order_by("created_at", "change_id")[:100])
 
 
-def send(client: httpx.Client, delivery: WebhookDelivery, now: datetime | None = None) -> bool:
+def take_back(now: datetime) -> None:
+    """Makes due at once what a sender that crashed had taken. What waits for its next attempt looks the same and is
+    tried again, too: after a start that is no harm."""
+    WebhookDelivery.objects.filter(
+        status=Status.PENDING, next_attempt_at__gt=now, next_attempt_at__lte=now + LEASE
+    ).update(next_attempt_at=now)
+
+
+def send(delivery: WebhookDelivery, now: datetime | None = None) -> bool:
     """Sends one delivery if nobody else is doing so, and writes down how it went; whether it was delivered."""
     now = now or timezone.now()
     if not _claim(delivery, now):
         return False
-    status, error = _post(client, delivery)
+    status, error = _post(delivery)
     if error:
         _failed(delivery, status, error, now)
     else:
@@ -68,20 +81,35 @@ def _claim(delivery: WebhookDelivery, now: datetime) -> bool:
     return bool(mine)
 
 
-def _post(client: httpx.Client, delivery: WebhookDelivery) -> tuple[int | None, str]:
+def _post(delivery: WebhookDelivery) -> tuple[int | None, str]:
     """The status of the answer, and what was wrong with it, or with the way there ("" for nothing)."""
     body = orjson.dumps(delivery.payload)
     signed = headers(delivery.webhook.secret, str(delivery.pk), int(time.time()), body)
     try:
-        with client.stream(
-            "POST", delivery.webhook.url, content=body, headers={"content-type": "application/json", **signed}
-        ) as answer:
-            if answer.is_success:
-                return answer.status_code, ""
-            said = next(answer.iter_text(EXCERPT), "")
-            return answer.status_code, f"{answer.status_code} {answer.reason_phrase}: {said}".strip(" :")
+        return asyncio.run(_answer(delivery.webhook.url, body, signed))
+    except TimeoutError:
+        return None, f"No whole answer within {DEADLINE:g} seconds"
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         return None, f"{type(error).__name__}: {error}"
+
+
+async def _answer(url: str, body: bytes, signed: dict[str, str]) -> tuple[int, str]:
+    """Asynchronous, as only so can all of it together be given a time."""
+    named = {"content-type": "application/json", "user-agent": "Vibe-Webhooks/1", **signed}
+    async with (
+        asyncio.timeout(DEADLINE),
+        httpx.AsyncClient(timeout=TIMEOUT, verify=_trusted()) as client,
+        client.stream("POST", url, content=body, headers=named) as answer,
+    ):
+        if answer.is_success:
+            return answer.status_code, ""
+        said = await anext(answer.aiter_text(EXCERPT), "")
+        return answer.status_code, f"{answer.status_code} {answer.reason_phrase}: {said}".strip(" :")
+
+
+@cache
+def _trusted() -> ssl.SSLContext:
+    return httpx.create_ssl_context()
 
 
 def _failed(delivery: WebhookDelivery, status: int | None, error: str, now: datetime) -> None:

@@ -9,7 +9,6 @@ from datetime import timedelta
 from pathlib import Path
 from typing import IO, Final
 
-import httpx
 from django.conf import settings
 from django.db import DatabaseError, close_old_connections
 from django.utils import timezone
@@ -37,6 +36,7 @@ class WebhookSender:
         self._busy: dict[int, threading.Event] = {}
         self._resting: dict[int, float] = {}
         self._pruned_at = 0.0
+        self._began = False
         self._thread: threading.Thread | None = None
 
     def start(self) -> None:
@@ -54,23 +54,27 @@ class WebhookSender:
             while not _locked(lock):
                 if self._stopping.wait(POLL_SECONDS * 4):
                     return
-            with httpx.Client(timeout=sending.TIMEOUT, headers={"user-agent": "Vibe-Webhooks/1"}) as client:
-                self._serve(client)
+            self._serve()
 
-    def _serve(self, client: httpx.Client) -> None:
+    def _serve(
+        self,
+    ) -> None:
         pool = ThreadPoolExecutor(WORKERS, thread_name_prefix="webhook")
         try:
             while not self._stopping.is_set():
-                if not self._step(client, pool):
+                if not self._step(pool):
                     self._stopping.wait(POLL_SECONDS)
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
 
-    def _step(self, client: httpx.Client, pool: ThreadPoolExecutor) -> bool:
+    def _step(self, pool: ThreadPoolExecutor) -> bool:
         """One look at the changes and at what is due; whether there may be more at once."""
         try:
+            if not self._began:  # The lock says that no other sender of this data is alive.
+                sending.take_back(timezone.now())
+                self._began = True
             found = collecting.collect()
-            self._hand_out(client, pool)
+            self._hand_out(pool)
             self._prune()
         except DatabaseError:
             # A database that is away for a while comes back; the cursor and the deliveries are in it.
@@ -81,7 +85,7 @@ class WebhookSender:
             close_old_connections()
         return found >= collecting.BATCH
 
-    def _hand_out(self, client: httpx.Client, pool: ThreadPoolExecutor) -> None:
+    def _hand_out(self, pool: ThreadPoolExecutor) -> None:
         waiting = Webhook.objects.filter(
             enabled=True,
             deliveries__status=sending.Status.PENDING,
@@ -94,14 +98,14 @@ class WebhookSender:
             ) > time.monotonic():
                 continue
             self._busy[webhook.pk] = threading.Event()
-            pool.submit(self._deliver, client, webhook, self._busy[webhook.pk])
+            pool.submit(self._deliver, webhook, self._busy[webhook.pk])
 
-    def _deliver(self, client: httpx.Client, webhook: Webhook, done: threading.Event) -> None:
+    def _deliver(self, webhook: Webhook, done: threading.Event) -> None:
         try:
             for delivery in sending.due(webhook, timezone.now()):
                 if self._stopping.is_set():
                     return
-                if not sending.send(client, delivery):
+                if not sending.send(delivery):
                     rest = sending.retry_delay(delivery.attempts).total_seconds()
                     self._resting[webhook.pk] = time.monotonic() + min(rest, REST_SECONDS)
                     return

@@ -1,4 +1,4 @@
-"""A real Chromium against a real server, one of each for a module.
+"""A real Chromium for all of these modules, against a real server for each.
 
 Not for longer: while Playwright runs, its event loop is this thread's, and nothing else may use the database there.
 """
@@ -9,11 +9,13 @@ from typing import Any
 
 import httpx
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Browser, BrowserContext, Page, Playwright, sync_playwright
 
 from tests.live import LiveServer
-from tests.needs import CHROMIUM
+from tests.needs import CHROMIUM_PAGES
 from tests.repositories import make_repository
+from tests.runs import wait_for
 
 ARGUMENTS = (
     "--no-sandbox",
@@ -25,15 +27,27 @@ ARGUMENTS = (
     "--disable-sync",
 )
 PATIENCE = 20_000
+PHONE: Any = {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobile": True}
 HEARTBEAT = 1.0
+# Where a tab waits for its next page. On the site, as to come from elsewhere takes Chromium a new process.
+RESTING = "/static/tasks/mark.svg"
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        started = playwright.chromium.launch(executable_path=CHROMIUM, args=[*ARGUMENTS])
+@pytest.fixture(scope="package")
+def playwright() -> Iterator[Playwright]:
+    with sync_playwright() as started:
         yield started
-        started.close()
+
+
+@pytest.fixture(scope="package")
+def browser(playwright: Playwright) -> Iterator[Browser]:
+    started = launch(playwright, CHROMIUM_PAGES)
+    yield started
+    started.close()
+
+
+def launch(playwright: Playwright, program: str | None) -> Browser:
+    return playwright.chromium.launch(executable_path=program, args=[*ARGUMENTS])
 
 
 @pytest.fixture(scope="module")
@@ -60,13 +74,12 @@ PREPARE = """
 from django.contrib.auth.models import User
 from tasks.tokens import issue_token, make_sign_in_link
 admin = User.objects.get(username="admin")
-User.objects.create_user("ann", password="correct horse")
 print(issue_token(admin), make_sign_in_link(admin))
 """
 
 
 class Api:
-    """The REST API with a token, as a second person's program would use it. There is a user ann, too."""
+    """The REST API with a token, as a second person's program would use it."""
 
     def __init__(self, server: LiveServer, folder: Path) -> None:
         token, self.spare_link = server.manage("shell", "-v", "0", "-c", PREPARE).split()
@@ -92,6 +105,17 @@ class Api:
 
     def task(self, project: str, title: str, **fields: Any) -> str:
         return str(self("POST", "/api/tasks", {"project_id": project, "title": title, **fields})["id"])
+
+    def attempt(self, task: str, script: str) -> str:
+        """The id of an attempt that ran this shell script, once it has ended."""
+        body = {"task_id": task, "executor": "script", "prompt": script}
+        attempt = str(self("POST", "/api/task-attempts", body)["id"])
+        wait_for(lambda: self._ended(attempt), "the end of the run")
+        return attempt
+
+    def _ended(self, attempt: str) -> bool:
+        runs = self("GET", f"/api/processes?task_attempt_id={attempt}")
+        return bool(runs) and all(run["status"] not in ("queued", "running") for run in runs)
 
     def stop(self, project: str) -> None:
         """Stops what runs in the project."""
@@ -163,20 +187,38 @@ def open_context(watched: Watched) -> Iterator[Callable[..., BrowserContext]]:
     assert not problems, "\n".join(problems)
 
 
+@pytest.fixture(scope="module")
+def resting() -> list[Page]:
+    """At most one tab that a test has left, for the next: a new one takes as long as two pages."""
+    return []
+
+
 @pytest.fixture
 def new_page(
-    usual_context: BrowserContext, open_context: Callable[..., BrowserContext]
+    usual_context: BrowserContext, open_context: Callable[..., BrowserContext], resting: list[Page]
 ) -> Iterator[Callable[[], Page]]:
     """Opens windows of one browser, side by side."""
     pages: list[Page] = []
 
     def open_one() -> Page:
-        pages.append(usual_context.new_page())
+        pages.append(resting.pop() if resting else usual_context.new_page())
         return pages[-1]
 
     yield open_one
     for page in pages:
-        page.close()
+        if resting or page.is_closed():
+            page.close()
+        else:
+            resting.append(rested(page))
+
+
+def rested(page: Page) -> Page:
+    """The tab as a new one is, but for its process."""
+    page.unroute_all()
+    page.set_viewport_size({"width": 1280, "height": 720})
+    page.evaluate("sessionStorage.clear()")
+    page.goto(RESTING)
+    return page
 
 
 @pytest.fixture
@@ -228,3 +270,47 @@ def settle(page: Page) -> None:
             await Promise.all(moving.map((one) => one.finished.catch(() => null)));
         }"""
     )
+
+
+def check(page: Page, where: str, include: str | None = None, **options: Any) -> None:
+    """axe finds nothing to complain of. What is special, such as `rules`, are options of axe."""
+    settle(page)
+    options["resultTypes"] = ["violations"]
+    report = Axe().run(page, context=include, options=options)
+    found = [
+        (one["id"], [node["html"][:200] for node in one["nodes"]]) for one in report.response["violations"]
+    ]
+    assert not found, (where, found)
+
+
+# Controls in sight that a finger 44 px wide, put on their middle, would miss. Links within text are as high as a line;
+# the box of a card shows what a press on the card did.
+TOO_SMALL = """() => {
+    const small = [];
+    for (const one of document.querySelectorAll("button, summary, select, input, textarea, a")) {
+        if (!one.checkVisibility({visibilityProperty: true, opacityProperty: true})) continue;
+        if (one.closest(".visually-hidden, .skip-link, .card-check, p, .prose, .log-scroller")) continue;
+        const {left, right, top, bottom} = (one.closest("label") ?? one).getBoundingClientRect();
+        const [x, y] = [(left + right) / 2, (top + bottom) / 2];
+        const hit = ([dx, dy]) => {
+            const there = document.elementFromPoint(x + dx, y + dy);
+            if (y + dy < 0 || y + dy >= innerHeight) return true;
+            return there && (one.contains(there) || there.contains(one) && there.matches("label, .card, .project"));
+        };
+        if (!hit([0, 0])) continue; // scrolled away, or under something else
+        const missed = [[-21, 0], [21, 0], [0, -21], [0, 21]].filter((by) => !hit(by));
+        if (missed.length) small.push(`${one.outerHTML.slice(0, 120)} ${right - left}x${bottom - top}`);
+    }
+    return small;
+}"""
+
+
+def check_phone(page: Page, where: str) -> None:
+    """Nothing sticks out of a narrow screen, each control is as large as a finger, and axe has nothing to say.
+
+    Not of colours, which are those of a wide screen and take most of its time.
+    """
+    check(page, where, rules={"color-contrast": {"enabled": False}})
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390, where
+    small = page.evaluate(TOO_SMALL)
+    assert not small, (where, small)

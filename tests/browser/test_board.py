@@ -3,13 +3,12 @@
 from pathlib import Path
 from typing import Any
 
-import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page, Route, expect
 
-from tests.browser.conftest import PATIENCE, Api, card, lift, middle, open_board, titles
+from tests.browser.conftest import PATIENCE, PHONE, Api, card, lift, middle, open_board, titles
 from tests.needs import needs_chromium
 
-pytestmark = [needs_chromium, pytest.mark.xdist_group("browser-board")]
+pytestmark = needs_chromium
 expect.set_options(timeout=PATIENCE)
 
 
@@ -49,6 +48,17 @@ def test_escape_puts_a_carried_card_back(api: Api, page: Page) -> None:
     assert api.tasks(project)["Two"]["status"] == "todo"
 
 
+def test_the_press_that_ends_a_drag_is_no_press_on_the_card(api: Api, page: Page) -> None:
+    open_board(page, api.project("One"))
+    page.evaluate("() => { document.querySelector('#columns').onclick = () => (globalThis.pressed = true) }")
+    lift(page, "One", card(page, "One"))
+    page.mouse.up()
+    page.locator(".is-dragging").wait_for(state="detached")
+    assert not page.evaluate("globalThis.pressed")
+    card(page, "One").click()
+    expect(page.get_by_role("heading", name="One")).to_be_visible()
+
+
 def test_a_carried_card_stays_in_hand_while_others_change_the_board(api: Api, page: Page) -> None:
     project = api.project("One", "Two")
     open_board(page, project)
@@ -58,6 +68,30 @@ def test_a_carried_card_stays_in_hand_while_others_change_the_board(api: Api, pa
     page.mouse.up()
     expect_titles(page, "done", ["Two"])
     expect_titles(page, "todo", ["One", "Three"])
+    lift(page, "Three", page.locator("#column-done"))
+    api("DELETE", f"/api/tasks/{api.tasks(project)['Three']['id']}")
+    page.locator(".is-dragging").wait_for(state="detached")
+    page.mouse.up()
+    expect_titles(page, "todo", ["One"])
+
+
+def test_moves_of_one_card_are_saved_in_turn_and_shown_all_the_while(api: Api, page: Page) -> None:
+    project = api.project("Moved")
+    open_board(page, project)
+    held: list[Route] = []
+    page.route("**/api/tasks/*", lambda route: held.append(route))
+    card(page, "Moved").get_by_role("link").focus()
+    page.keyboard.press("4")
+    expect_titles(page, "done", ["Moved"])
+    page.keyboard.press("3")
+    expect_titles(page, "inreview", ["Moved"])
+    api.task(project, "Made meanwhile")
+    expect(card(page, "Made meanwhile")).to_be_visible()
+    assert titles(page, "inreview") == ["Moved"]
+    assert [route.request.post_data_json["status"] for route in held] == ["done"]
+    page.unroute("**/api/tasks/*")  # which lets the held one go on
+    page.locator(".is-pending").wait_for(state="detached")
+    assert api.tasks(project)["Moved"]["status"] == "inreview"
 
 
 def test_the_keyboard_moves_cards_and_says_so(api: Api, page: Page) -> None:
@@ -234,29 +268,44 @@ def test_the_menu_does_what_the_keys_do(api: Api, page: Page) -> None:
     expect(page.locator("#shortcuts-help")).to_contain_text("New task")
 
 
+MOVE_BEFORE = """(card, [x, y]) => {
+    const finger = { bubbles: true, pointerType: "touch", isPrimary: true, clientX: x };
+    card.dispatchEvent(new PointerEvent("pointerdown", { ...finger, clientY: y }));
+    card.dispatchEvent(new PointerEvent("pointermove", { ...finger, clientY: y - 20 }));
+}"""
+
+
+class Finger:
+    def __init__(self, page: Page) -> None:
+        self.touch = page.context.new_cdp_session(page)
+
+    def __call__(self, kind: str, x: float = 0, y: float = 0) -> None:
+        points = [] if kind == "touchEnd" else [{"x": x, "y": y}]
+        self.touch.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
+
+
 def test_a_finger_carries_a_card_after_a_long_press(api: Api, open_context: Any) -> None:
     project = api.project("One", "Two", "Three")
-    phone = {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobile": True}
-    page = open_board(open_context(**phone).new_page(), project)
+    page = open_context(**PHONE).new_page()
+    page.clock.install()
+    open_board(page, project)
     start, end = middle(card(page, "Three")), middle(card(page, "One"))
-    touch = page.context.new_cdp_session(page)
-
-    def send(kind: str, x: float = 0, y: float = 0) -> None:
-        points = [] if kind == "touchEnd" else [{"x": x, "y": y}]
-        touch.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
-
-    send("touchStart", *start)
+    finger = Finger(page)
+    # One that moves before is scrolling, also where the browser itself does not say so.
+    card(page, "Three").evaluate(MOVE_BEFORE, start)
+    page.clock.run_for(1_000)
+    assert not page.locator(".is-dragging").count()
+    finger("touchStart", *start)
     page.locator(".is-dragging").wait_for()
     for part in range(1, 6):
-        send("touchMove", start[0], start[1] + (end[1] - 12 - start[1]) * part / 5)
-    send("touchEnd")
+        finger("touchMove", start[0], start[1] + (end[1] - 12 - start[1]) * part / 5)
+    finger("touchEnd")
     expect_titles(page, "todo", ["Three", "One", "Two"])
 
 
 def test_a_phone_shows_one_column_at_a_time_and_nothing_sticks_out(api: Api, open_context: Any) -> None:
     project = api.project("A" * 120, "Words " * 40)
-    phone = {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobile": True}
-    page = open_board(open_context(**phone).new_page(), project)
+    page = open_board(open_context(**PHONE).new_page(), project)
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
     page.get_by_role("tab", name="Done").click()
     expect(page.get_by_role("tab", name="Done")).to_have_attribute("aria-selected", "true")

@@ -3,7 +3,6 @@
 from pathlib import Path
 from typing import Any
 
-import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Page, expect
 
@@ -13,7 +12,7 @@ from tests.needs import needs_chromium, needs_nginx
 from tests.proxies import Nginx
 from tests.servers.test_proxies import BUFFERING, changed
 
-pytestmark = [needs_chromium, pytest.mark.xdist_group("browser-doctor")]
+pytestmark = needs_chromium
 PATIENCE = 30_000
 
 

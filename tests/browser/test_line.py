@@ -4,17 +4,19 @@ import json
 import re
 import signal
 import time
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Error, Page, Route, expect
 
-from tests.browser.conftest import PATIENCE, Api, card, lift, open_board, wait_live
+from tests.browser.conftest import PATIENCE, RESTING, Api, card, lift, open_board, wait_live
 from tests.live import LiveServer
 from tests.needs import needs_chromium
 from tests.scale import scaled
 
-pytestmark = [needs_chromium, pytest.mark.xdist_group("browser-line")]
+pytestmark = needs_chromium
 expect.set_options(timeout=PATIENCE)
 
 
@@ -22,15 +24,14 @@ def expect_true(page: Page, api: Api, project: str) -> None:
     """The page holds, and shows, exactly what the server has."""
     wanted = {task["id"]: task for task in api("GET", f"/api/tasks?project_id={project}")}
     deadline = time.monotonic() + PATIENCE / 1000
-    held: Any = None
-    while time.monotonic() < deadline:
-        held = page.evaluate("vibe.live.document.tasks")
-        if held == wanted:
-            break
+    while (found := _held_and_shown(page)) != (wanted, sorted(task["title"] for task in wanted.values())):
+        assert time.monotonic() < deadline, (found, wanted)
         page.wait_for_timeout(50)
-    assert held == wanted
-    shown = sorted(title for title in page.locator(".columns .card-title").all_inner_texts())
-    assert shown == sorted(task["title"] for task in wanted.values())
+
+
+def _held_and_shown(page: Page) -> tuple[Any, list[str]]:
+    titles = page.locator(".columns .card-title").all_inner_texts()
+    return page.evaluate("vibe.live.document.tasks"), sorted(titles)
 
 
 def rendered(page: Page, project: str) -> Any:
@@ -133,11 +134,14 @@ def test_signing_out_in_another_tab_is_said(api: Api, server: LiveServer, open_c
     page, other = context.new_page(), context.new_page()
     page.goto(f"/sign-in/{api.spare_link}")
     open_board(page, project)
+    page.evaluate(FOLLOW, [f"/api/events/?project_id={project}", 5])  # some of them in a bundle
+    wait_for(lambda: states(page) == ["live"] * 5)
     other.goto("/")
     other.locator("#user-menu summary").click()
     other.get_by_role("button", name="Sign out").click()
     expect(other).to_have_url(f"{server.url}/sign-in/")
     expect(page.locator("#line")).to_have_attribute("data-state", "signedout")
+    wait_for(lambda: states(page) == ["signedout"] * 5)
     page.locator("#line").click()
     expect(page).to_have_url(f"{server.url}/sign-in/?next=%2Fprojects%2F{project}%2F")
 
@@ -145,10 +149,9 @@ def test_signing_out_in_another_tab_is_said(api: Api, server: LiveServer, open_c
 def test_a_hidden_tab_costs_no_connection_and_is_exact_when_shown(api: Api, page: Page) -> None:
     project = api.project("Before")
     open_board(page, project)
-    subscribers = lambda: sum(one["subscribers"] for one in api("GET", "/api/events/streams"))  # noqa: E731
-    wait_for(lambda: subscribers() == 1)
+    wait_for(lambda: subscribers(api) == 1)
     show(page, "hidden")
-    wait_for(lambda: subscribers() == 0)
+    wait_for(lambda: subscribers(api) == 0)
     api.task(project, "Meanwhile")
     waited = page.evaluate(
         """async () => {
@@ -163,6 +166,15 @@ def test_a_hidden_tab_costs_no_connection_and_is_exact_when_shown(api: Api, page
     )
     assert waited < scaled(300, 3_000), f"{waited:.0f} ms"
     expect_true(page, api, project)
+    # So does a page that one leaves, and that the browser keeps for the way back.
+    page.evaluate("dispatchEvent(new PageTransitionEvent('pagehide', {persisted: true}))")
+    wait_for(lambda: subscribers(api) == 0)
+    page.evaluate("dispatchEvent(new PageTransitionEvent('pageshow', {persisted: true}))")
+    wait_live(page)
+
+
+def subscribers(api: Api) -> int:
+    return sum(one["subscribers"] for one in api("GET", "/api/events/streams"))
 
 
 def show(page: Page, state: str) -> None:
@@ -182,11 +194,41 @@ def wait_for(condition: Any) -> None:
         time.sleep(0.05)
 
 
-def test_twelve_tabs_of_one_browser_are_all_live(api: Api, open_context: Any) -> None:
-    """All twelve count as visible here, as windows beside each other would be: the hardest case."""
+FROM_ANOTHER_CURSOR = """
+    const channel = new BroadcastChannel(`vibe.stream ${vibe.live.manager.url}`);
+    const data = '{"op":"replace","path":"","value":{}}';
+    channel.postMessage({before: "elsewhere", id: "later", type: "message", data, rank: 2, carries: false});
+"""
+THAT_DOES_NOT_FIT = """
+    const channel = new BroadcastChannel(`vibe.stream ${vibe.live.manager.url}`);
+    const data = '{"op":"replace","path":"/tasks/none/title","value":""}';
+    const before = vibe.live.manager.cursor;
+    channel.postMessage({before, id: "unfit", type: "message", data, rank: 2, carries: false});
+"""
+
+
+# Counts connections, and does away with the watch for silence, which would in time make good what goes wrong at once.
+BY_ITSELF = """
+    globalThis.opened = 0;
+    globalThis.EventSource = class extends EventSource {
+        constructor(...rest) {
+            super(...rest);
+            opened += 1;
+        }
+    };
+    const every = globalThis.setInterval;
+    globalThis.setInterval = (act, delay) => (delay === 1_000 ? 0 : every(act, delay));
+"""
+
+
+def test_more_tabs_than_connections_are_all_live_by_one(
+    api: Api, server: LiveServer, open_context: Any
+) -> None:
+    """All count as visible here, as windows beside each other would be: the hardest case."""
     project = api.project("Before")
     context = open_context()
-    pages = [context.new_page() for _ in range(12)]
+    context.add_init_script(BY_ITSELF)
+    pages = [context.new_page() for _ in range(7)]
     for page in pages:
         page.goto(f"/projects/{project}/")
     for page in pages:
@@ -194,43 +236,335 @@ def test_twelve_tabs_of_one_browser_are_all_live(api: Api, open_context: Any) ->
     api.task(project, "For all")
     for page in pages:
         expect(card(page, "For all")).to_be_visible()
-    answered = pages[11].evaluate(
-        "fetch('/api/projects', {cache: 'no-store'}).then((answer) => answer.status)"
+    assert answer_of(pages[6], "/api/projects") == 200
+    # They read the same, so one of them receives for all; whichever it was, the others go on without it.
+    wait_for(lambda: subscribers(api) == 1)
+    for page in pages:
+        wait_live(page)
+    opened = [page.evaluate("opened") for page in pages]
+    api.task(project, "For all again")
+    for page in pages:
+        expect(card(page, "For all again")).to_be_visible()
+    assert [page.evaluate("opened") for page in pages] == opened, "somebody connected anew"
+    pages[6].evaluate(
+        "globalThis.got = []; vibe.live.manager.addEventListener('message', (event) => got.push(event.detail.id))"
     )
-    assert answered == 200
+    pages[0].evaluate(FROM_ANOTHER_CURSOR)
+    pages[0].evaluate(THAT_DOES_NOT_FIT)  # those that are not connected take it, and start over
     for page in pages:
         expect_true(page, api, project)
+    for page in pages[:4]:
+        page.close()
+    wait_for(lambda: subscribers(api) == 1)
+    server.kill()
+    for page in pages[4:]:
+        expect(page.locator("#line")).to_have_attribute("data-state", "reconnecting")
+    server.start()
+    for page in pages[4:6]:
+        wait_live(page)
+        page.close()
+    api.task(project, "For the last")
+    expect(card(pages[6], "For the last")).to_be_visible()
+    expect_true(pages[6], api, project)
+    wait_for(lambda: subscribers(api) == 1)
+    got = pages[6].evaluate("got")
+    assert got and "later" not in got, "it took a message that does not follow what it has"
 
 
-COUNT_NOTIFICATIONS = """
-    if (location.protocol === "http:") localStorage.setItem("vibe.notifications", "on");
-    globalThis.told = [];
-    globalThis.Notification = class extends Notification {
-        constructor(title, options) {
-            super(title, options);
-            told.push(title);
+def answer_of(page: Page, path: str) -> int:
+    status: int = page.evaluate(
+        """async (path) => {
+            const signal = AbortSignal.timeout(20_000);
+            return (await fetch(path, {cache: "no-store", signal})).status;
+        }""",
+        path,
+    )
+    return status
+
+
+def test_twelve_tabs_with_logs_of_their_own_are_all_live_at_once(
+    api: Api, open_context: Any, tmp_path: Path
+) -> None:
+    """Three pages of tasks, and nine that only read: each two streams, and more than a browser has connections."""
+    project = api.project("One", "Two", "Three")
+    script = (
+        f"for n in 1 2 3; do until [ -e {tmp_path}/$n ]; do sleep 0.02; done; echo line $n; done; sleep 600"
+    )
+    runs = []
+    for task in api.tasks(project).values():
+        body = {"task_id": task["id"], "executor": "script", "prompt": script}
+        runs.append(run_of(api, api("POST", "/api/task-attempts", body)["id"]))
+    context = open_context()
+    context.add_init_script(BY_ITSELF)
+    pages = [context.new_page() for _ in range(12)]
+    for page, task in zip(pages, api.tasks(project).values(), strict=False):
+        page.goto(f"/tasks/{task['id']}/?view=log")
+    for number, page in enumerate(pages[3:]):
+        follow(page, f"/api/events/processes/{runs[number % 3]}/logs", 2)
+    for page in pages[:3]:
+        wait_live(page)
+    wait_for(lambda: subscribers(api) == 12 * 2 + 1)
+    opened: list[int] = []
+    for number in range(1, 4):
+        (tmp_path / str(number)).touch()
+        for page in pages[:3]:
+            expect(page.locator(".log-stdout .log-text").last).to_have_text(f"line {number}")
+        for page in pages[3:]:
+            wait_for(lambda page=page, number=number: page.evaluate("got.at(-1)") == f"line {number}")
+            assert answer_of(page, "/api/projects") == 200
+        opened = opened or [page.evaluate("opened") for page in pages]
+    assert [page.evaluate("opened") for page in pages] == opened, "somebody connected anew"
+    assert [last_number(page) for page in pages[:3]] == [3] * 3
+    assert all(page.evaluate("got.length") == 3 for page in pages[3:])
+    api.stop(project)
+
+
+def run_of(api: Api, attempt: str) -> str:
+    """The id of the attempt's first run."""
+    runs = lambda: api("GET", f"/api/processes?task_attempt_id={attempt}")  # noqa: E731
+    wait_for(runs)
+    return str(runs()[0]["id"])
+
+
+def last_number(page: Page) -> int:
+    """The number of the last line in sight of `line 1`, `line 2`, …; all before it are there, too."""
+    shown = page.locator(".log-stdout .log-text").all_inner_texts()
+    numbers = [int(text.split()[1]) for text in shown]
+    assert numbers == list(range(1, 1 + len(numbers)))
+    return len(numbers)
+
+
+# Streams and what comes of the first, on a page that has nothing else.
+FOLLOW = """async ([url, count]) => {
+    const { EventSourceManager } = await import("/static/events/event-source-manager.js");
+    const one = () => new EventSourceManager(url, {heartbeatSeconds: 1});
+    globalThis.managers = Array.from({length: count}, one);
+    globalThis.got = [];
+    managers[0].addEventListener("message", ({detail}) => {
+        if (detail.type === "message") got.push(JSON.parse(detail.data).content);
+    });
+    for (const manager of managers) manager.start();
+}"""
+NOTE_BUNDLES = """
+    globalThis.bundles = 0;
+    globalThis.EventSource = class extends EventSource {
+        constructor(url) {
+            super(url);
+            if (url.includes("/bundle")) bundles += 1;
         }
     };
 """
 
 
-def test_the_end_of_a_run_is_told_once_however_many_tabs(api: Api, open_context: Any) -> None:
-    project = api.project("Short work")
-    context = open_context(permissions=["notifications"])
-    context.add_init_script(COUNT_NOTIFICATIONS)
-    pages = [open_board(context.new_page(), project) for _ in range(3)]
+def follow(page: Page, url: str, count: int = 1) -> None:
+    page.goto(RESTING)
+    page.evaluate(FOLLOW, [url, count])
+
+
+def states(page: Page) -> list[str]:
+    return sorted(page.evaluate("managers.map((manager) => manager.state)"))
+
+
+def test_nothing_is_lost_or_doubled_whoever_leads_the_bundle(
+    api: Api, server: LiveServer, open_context: Any, tmp_path: Path
+) -> None:
+    """Four of these tabs share a connection, and one after the other of those that lead it goes."""
+    task = api.task(api.project(), "Prints")
+    script = f"n=0; while [ ! -e {tmp_path}/enough ]; do n=$((n+1)); echo $n; [ $((n%10)) != 0 ] || sleep 0.01; done"
+    body = {"task_id": task, "executor": "script", "prompt": script}
+    run = run_of(api, api("POST", "/api/task-attempts", body)["id"])
+    context = open_context()
+    context.add_init_script(NOTE_BUNDLES)
+    pages = [context.new_page() for _ in range(7)]
     for page in pages:
-        show(page, "hidden")
-    task = api.tasks(project)["Short work"]["id"]
-    api("POST", "/api/task-attempts", {"task_id": task, "executor": "script", "prompt": "echo done"})
-    told = lambda: [title for page in pages for title in page.evaluate("told")]  # noqa: E731
-    wait_for(lambda: told() == ["Short work"])
-    watching = [page for page in pages if page.title().startswith("(1) ")]
-    assert watching, "no title says that something waits"
+        follow(page, f"/api/events/processes/{run}/logs")
+    all_go_on(pages)
+    hidden = leader(pages)
+    show(hidden, "hidden")
+    rest = [page for page in pages if page is not hidden]
+    closed = leader(rest)
+    all_go_on(rest)
+    closed.close()
+    rest.remove(closed)
+    crashed = leader(rest)
+    all_go_on(rest)
+    crash(crashed)
+    rest.remove(crashed)
+    leader(rest)
+    all_go_on(rest)
+    show(hidden, "visible")
+    all_go_on([*rest, hidden])
+    server.kill()
+    server.start()
+    all_go_on([*rest, hidden])
+    (tmp_path / "enough").touch()
+    for page in [*rest, hidden]:
+        wait_for(lambda page=page: states(page) == ["finished"])
+        got = page.evaluate("got")
+        assert got == [str(number) for number in range(1, len(got) + 1)]
+    assert len({page.evaluate("got.length") for page in [*rest, hidden]}) == 1
+
+
+TWO_LEADERS = """async () => {
+    const common = new BroadcastChannel("vibe.bundle");
+    const told = new Promise((known) => (common.onmessage = ({data}) => data.url && known(data.id)));
+    common.postMessage({asks: "now"});
+    const own = new BroadcastChannel(`vibe.bundle ${await told}`);
+    const ids = [];
+    for (const one of managers) one.addEventListener("message", ({detail}) => ids.push(detail.id));
+    own.postMessage({leader: "before", type: "message", data: "{}", lastEventId: "stale"});
+    own.postMessage({leader: "now", type: "message", data: "{}", lastEventId: "fresh"});
+    while (!ids.includes("fresh")) await new Promise((later) => setTimeout(later, 10));
+    return ids;
+}"""
+
+
+def test_only_who_asked_last_is_listened_to(api: Api, page: Page) -> None:
+    follow(page, f"/api/events/?project_id={api.project()}", 5)
+    wait_for(lambda: (states(page), subscribers(api)) == (["live"] * 5, 5))
+    page.evaluate("managers[4].close()")
+    wait_for(lambda: subscribers(api) == 4)  # What nobody wants any more is not sent on.
+    assert page.evaluate(TWO_LEADERS) == ["fresh"]
+
+
+def leader(pages: list[Page]) -> Page:
+    wait_for(lambda: sum(page.evaluate("bundles") > 0 for page in pages) == 1)
+    return next(page for page in pages if page.evaluate("bundles"))
+
+
+def all_go_on(pages: list[Page]) -> None:
     for page in pages:
-        show(page, "visible")
-        wait_live(page)
-    for page in pages:
-        expect(page.locator("#column-inreview .run-state")).to_have_text("Needs review")
-        assert not page.title().startswith("(")
-    assert told() == ["Short work"]
+        had = page.evaluate("got.length")
+        page.wait_for_function("(had) => got.length > had + 50", arg=had)
+
+
+def crash(page: Page) -> None:
+    """As if its process had died."""
+    with page.expect_event("crash"), suppress(Error):
+        page.goto("chrome://crash")
+
+
+@pytest.mark.parametrize(("padding", "fit"), [(0, 50), (500, 12)])
+def test_who_does_not_fit_into_the_bundle_waits_and_no_request_hangs(
+    api: Api, page: Page, padding: int, fit: int
+) -> None:
+    follow(page, f"/api/events/?project_id={api.project()}&padding={'x' * padding}", 3 + fit + 2)
+    wait_for(lambda: states(page) == ["live"] * (3 + fit) + ["reconnecting"] * 2)
+    assert answer_of(page, "/api/projects") == 200
+    page.evaluate("managers.slice(-9, -6).forEach((manager) => manager.close())")
+    wait_for(lambda: states(page) == ["idle"] * 3 + ["live"] * (2 + fit))
+
+
+@pytest.fixture
+def still(open_context: Any) -> Page:
+    """A tab whose clock stands still but for `run_for`."""
+    page = open_context().new_page()
+    page.clock.install()
+    page.goto(RESTING)
+    page.clock.pause_at(page.evaluate("Date.now() + 60_000"))
+    return page
+
+
+MANAGE = """async (url) => {
+    const { EventSourceManager } = await import("/static/events/event-source-manager.js");
+    globalThis.one = new EventSourceManager(url, {heartbeatSeconds: 1, share: true}).start();
+}"""
+
+
+class Refusal:
+    """Answers a page's requests for streams by a status, until `over` is called."""
+
+    def __init__(self, page: Page, status: int) -> None:
+        self.page = page
+        self.status = status
+        self._asked = 0
+        page.route("**/api/events/", self._answer)
+
+    @property
+    def asked(self) -> int:
+        self.page.evaluate("0")  # Requests are answered while the page is asked for something.
+        return self._asked
+
+    def _answer(self, route: Route) -> None:
+        self._asked += 1
+        route.fulfill(status=self.status)
+
+    def over(self) -> None:
+        self.page.unroute_all()
+
+
+def state(page: Page) -> str:
+    return str(page.evaluate("one.state"))
+
+
+def test_after_too_many_streams_it_waits_five_seconds_and_a_closed_one_for_ever(still: Page) -> None:
+    refusal = Refusal(still, 429)
+    still.evaluate(MANAGE, "/api/events/")
+    wait_for(lambda: still.evaluate("one.retryAt - Date.now()") == 5_000)
+    asked = refusal.asked
+    still.clock.run_for(4_900)
+    assert (state(still), refusal.asked) == ("reconnecting", asked)
+    still.clock.run_for(100)
+    wait_for(lambda: refusal.asked == asked + 2)  # a stream, and why there is none
+    wait_for(lambda: still.evaluate("one.retryAt - Date.now()") == 5_000)
+    still.evaluate("one.close()")
+    still.clock.run_for(60_000)
+    assert (state(still), refusal.asked) == ("idle", asked + 2)
+
+
+def test_who_is_signed_out_looks_every_fifteen_seconds(still: Page) -> None:
+    refusal = Refusal(still, 401)
+    still.evaluate(MANAGE, "/api/events/")
+    wait_for(lambda: state(still) == "signedout")
+    asked = refusal.asked
+    still.clock.run_for(14_900)
+    assert refusal.asked == asked
+    still.clock.run_for(100)
+    wait_for(lambda: refusal.asked == asked + 1)
+    assert state(still) == "signedout"
+    refusal.over()
+    still.clock.run_for(15_000)
+    wait_for(lambda: state(still) == "live")
+
+
+def test_a_tab_that_is_hidden_for_a_moment_keeps_its_connection(still: Page) -> None:
+    still.evaluate(MANAGE, "/api/events/")
+    wait_for(lambda: state(still) == "live")
+    still.evaluate(
+        "globalThis.said = []; one.addEventListener('state', ({detail}) => said.push(detail.state))"
+    )
+    show(still, "hidden")
+    still.clock.run_for(399)
+    show(still, "visible")
+    still.clock.run_for(399)
+    assert still.evaluate("said") == []
+    show(still, "hidden")
+    still.clock.run_for(401)
+    assert still.evaluate("said") == ["paused"]
+
+
+CARRY = """
+    globalThis.channel = new BroadcastChannel(`vibe.stream ${one.url}`);
+    navigator.locks.request("vibe.carrier 2", () => new Promise(() => null));
+    globalThis.carry = (said) => channel.postMessage({rank: 2, carries: true, ...said});
+"""
+
+
+def test_a_carrier_that_stands_elsewhere_or_falls_silent_is_left(api: Api, still: Page) -> None:
+    still.evaluate(MANAGE, f"/api/events/?project_id={api.project()}")
+    wait_for(lambda: still.evaluate("one.cursor !== null"))
+    still.evaluate(CARRY)
+
+    def follow_it() -> None:
+        wait_for(lambda: (subscribers(api), state(still)) == (1, "live"))
+        still.evaluate("carry({before: one.cursor, id: one.cursor})")
+        wait_for(lambda: subscribers(api) == 0)
+        assert state(still) == "live"
+
+    follow_it()
+    still.evaluate("carry({before: 'elsewhere', id: 'beyond', type: 'message', data: '{}'})")
+    follow_it()
+    still.clock.run_for(2_400)
+    assert subscribers(api) == 0
+    still.clock.run_for(1_200)
+    wait_for(lambda: subscribers(api) == 1)

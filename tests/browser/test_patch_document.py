@@ -9,11 +9,11 @@ from typing import Any
 import jsonpatch
 import pytest
 from django.contrib.staticfiles import finders
-from playwright.sync_api import Browser
+from playwright.sync_api import Browser, Page
 
 from tests.needs import needs_chromium
 
-pytestmark = [needs_chromium, pytest.mark.xdist_group("browser-pages")]
+pytestmark = needs_chromium
 
 KEYS = ["a", "b/c", "d~e", "", "0", "~1"]
 RUN = """async ([source, cases]) => {
@@ -39,21 +39,22 @@ def value(random: Random, depth: int = 3) -> Any:
     return [None, True, random.randrange(9), random.choice(["", "text", "ünï", "</script>"])][kind]
 
 
-def run(browser: Browser, cases: list[Any]) -> list[Any]:
+@pytest.fixture(scope="module")
+def page(browser: Browser) -> Page:
+    return browser.new_page()
+
+
+def run(page: Page, cases: list[Any]) -> list[Any]:
     found = finders.find("events/patch-document.js")
     assert isinstance(found, str)
-    page = browser.new_page()
-    try:
-        return list(page.evaluate(RUN, [Path(found).read_text(), cases]))
-    finally:
-        page.close()
+    return list(page.evaluate(RUN, [Path(found).read_text(), cases]))
 
 
-def test_any_difference_of_two_documents_is_applied(browser: Browser) -> None:
+def test_any_difference_of_two_documents_is_applied(page: Page) -> None:
     random = Random(6902)
     pairs = [({"r": value(random)}, {"r": value(random)}) for _ in range(400)]
     cases = [[before, jsonpatch.make_patch(before, after).patch] for before, after in pairs]
-    for case, (_, after), answer in zip(cases, pairs, run(browser, cases), strict=True):
+    for case, (_, after), answer in zip(cases, pairs, run(page, cases), strict=True):
         assert answer == [True, after], case
 
 
@@ -75,14 +76,14 @@ def test_any_difference_of_two_documents_is_applied(browser: Browser) -> None:
     ],
     ids=lambda patch: f"{patch[0]['op']} {patch[0]['path']}",
 )
-def test_what_does_not_fit_is_refused(patch: list[Any], browser: Browser) -> None:
+def test_what_does_not_fit_is_refused(patch: list[Any], page: Page) -> None:
     document = {"list": [1, 2, 3], "map": {"inner": {}}, "text": "words"}
     with pytest.raises((jsonpatch.JsonPatchException, jsonpatch.JsonPointerException)):
         jsonpatch.apply_patch(copy.deepcopy(document), patch)
-    assert run(browser, [[document, patch]]) == [[False, None]]
+    assert run(page, [[document, patch]]) == [[False, None]]
 
 
-def test_the_rfcs_other_operations(browser: Browser) -> None:
+def test_the_rfcs_other_operations(page: Page) -> None:
     document = {"a": [1, 2, 3], "b": {"c": 4}}
     patch = [
         {"op": "test", "path": "/b", "value": {"c": 4}},
@@ -92,14 +93,14 @@ def test_the_rfcs_other_operations(browser: Browser) -> None:
         {"op": "add", "path": "/a/0", "value": 0},
     ]
     wanted = jsonpatch.apply_patch(document, patch)
-    assert run(browser, [[document, patch], [document, [{"op": "replace", "path": "", "value": {}}]]]) == [
+    assert run(page, [[document, patch], [document, [{"op": "replace", "path": "", "value": {}}]]]) == [
         [True, wanted],
         [True, {}],
     ]
 
 
-def test_the_cases_that_are_written_down(browser: Browser) -> None:
+def test_the_cases_that_are_written_down(page: Page) -> None:
     cases = json.loads((Path(__file__).parent.parent / "data" / "patch_cases.json").read_text())
-    answers = run(browser, [[case["doc"], case["patch"]] for case in cases])
+    answers = run(page, [[case["doc"], case["patch"]] for case in cases])
     for case, (applied, document) in zip(cases, answers, strict=True):
         assert (applied, document) == ("error" not in case, case.get("expected")), case

@@ -416,6 +416,56 @@ class TestComments:
         assert found == place
 
 
+class TestLogStream:
+    CODE = """(async () => {
+      document.body.replaceChildren();
+      const stream = new m.LogStream("1");
+      const got = [];
+      stream.addEventListener("records", ({ detail }) => got.push(...detail.records));
+      stream.take({ type: "message", data: '{"content":"x"}', id: "1" });
+      if (x) stream.close();
+      await new Promise((later) => setTimeout(later, 100));
+      stream.close();
+      return got.length;
+    })()"""
+
+    def test_records_come_gathered_and_none_after_the_end(self, page: Page) -> None:
+        assert call(page, "events/log-stream.js", self.CODE, False) == 1
+        assert call(page, "events/log-stream.js", self.CODE, True) == 0
+
+
+class TestHistory:
+    ATTEMPTS = [{"id": "kept", "branch": "vibe/kept", "executor": "demo"}]
+    GONE = {"branch": "vibe/gone", "executor": "script"}
+    RUN = {"run_reason": "codingagent", "prompt": "again", "status": "queued", "task_attempt_id": "kept"}
+    SENTENCES = """(() => {
+      const names = m.namesOf(x.entries, { attempts: x.attempts, runs: () => [] });
+      return x.entries.map((entry) => m.sentence(entry, names));
+    })()"""
+
+    def test_what_is_gone_has_a_name_all_the_same(self, page: Page) -> None:
+        ended = {**self.RUN, "status": "completed", "task_attempt_id": "gone"}
+        told = [
+            ("task_attempts", "gone", "remove", self.GONE),
+            ("execution_processes", "ended", "remove", ended),
+            ("execution_processes", "queued", "remove", self.RUN),
+            ("task_attempts", "gone", "add", None),
+            ("task_attempts", "kept", "add", None),
+        ]
+        entries = [
+            {"table": table, "object_id": pk, "operation": operation, "field": "", "old": old, "value": None}
+            for table, pk, operation, old in told
+        ]
+        given = {"entries": entries, "attempts": self.ATTEMPTS}
+        assert call(page, "tasks/js/task/sentences.js", self.SENTENCES, given) == [
+            "deleted the attempt on vibe/gone",
+            "deleted the agent of the attempt on vibe/gone",
+            "took back the agent of attempt #1: “again”",
+            "started the attempt on vibe/gone with script",
+            "started attempt #1 with demo",
+        ]
+
+
 class TestCode:
     def test_colours_and_marks_cut_the_same_line(self, page: Page) -> None:
         html = call(

@@ -3,16 +3,22 @@
 import asyncio
 import json
 from collections.abc import Awaitable, Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
 from uuid import UUID
 
 import jsonpatch
+from asgiref.sync import sync_to_async
+from django.contrib.auth.models import User
+from django.db import connections
 
 from events.access import ALL, Principal, Scope
 from events.changes import ChangesLog
 from events.logs import ANYBODY, Reader
+from events.models import DatabaseChange
 from events.tracking import registry
+from tasks.stream_access import scope_of
 
 Document = dict[str, Any]
 
@@ -62,7 +68,8 @@ class Client:
         count = 0
         while not self.finished:
             before = self.position
-            batch = await self.log.read(self.position, self.reader)
+            now = self.log.read_now(self.position, self.reader)
+            batch = await self.log.read(self.position, self.reader) if now is None else now
             count += self._take(batch)
             if not batch.data and batch.position == before:
                 return count
@@ -94,9 +101,12 @@ def fresh_read(scope: Scope = ALL) -> Document:
     document: Document = {}
     for tracked in registry.values():
         table = document[tracked.name] = {}
-        for record in tracked.model._base_manager.all():
+        path = tracked.scope_lookup.removesuffix("_id")
+        records = tracked.model._base_manager.all()
+        near = records.prefetch_related(tracked.members) if tracked.members else records.select_related(path)
+        for record in near:
             place: Any = record
-            for name in filter(None, tracked.scope_lookup.removesuffix("_id").split("__")):
+            for name in path.split("__"):
                 place = getattr(place, name)
             if getattr(place, "pk", place) in scope:
                 table[str(record.pk)] = _plain(record, tracked)
@@ -106,7 +116,7 @@ def fresh_read(scope: Scope = ALL) -> Document:
 def _plain(record: Any, tracked: Any) -> Document:
     shown = {name: _json(getattr(record, name)) for name in tracked.fields}
     if tracked.members:
-        shown[tracked.members] = sorted(getattr(record, tracked.members).values_list("pk", flat=True))
+        shown[tracked.members] = sorted(member.pk for member in getattr(record, tracked.members).all())
     return shown
 
 
@@ -120,3 +130,32 @@ def _json(value: Any) -> Any:
 
 def operations(client: Client, *, start: int = 0) -> Iterable[tuple[str, str]]:
     return [(operation["op"], operation["path"]) for operation in client.seen[start:]]
+
+
+async def settled(*clients: Client) -> None:
+    """Waits until the clients have everything that is committed, and so have their logs.
+
+    A client begins with what the database has, which its log may read only later.
+    """
+    newest = DatabaseChange.objects.order_by("id").values_list("id", flat=True)
+    last = await newest.alast() or 0
+    for client in clients:
+
+        async def has_it(client: Client = client) -> bool:
+            await client.read()
+            return min(client.position, client.log.store.last) - client.log._offset >= last
+
+        await until(has_it, "the newest change")
+
+
+def meanwhile(work: Callable[[], object]) -> None:
+    """Has it done by another connection, whatever transaction is open in this one."""
+    with ThreadPoolExecutor(1) as another:
+        another.submit(work).result()
+        another.submit(connections.close_all).result()
+
+
+async def member_client(log: ChangesLog, user: User, narrow: UUID | None = None) -> Client:
+    client = Client(log, ALL, Principal(user.pk, "session"), narrow)
+    client.sees(await sync_to_async(scope_of)(user) if narrow is None else frozenset({narrow}))
+    return await client.connect()

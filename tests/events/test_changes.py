@@ -4,7 +4,9 @@ import asyncio
 import io
 import os
 import sys
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from uuid import UUID
 
@@ -12,17 +14,26 @@ import pytest
 from asgiref.sync import sync_to_async
 from django.contrib.auth.models import User
 from django.core.management import call_command
-from django.db import connection
+from django.db import connection, connections, transaction
+from django.test.utils import CaptureQueriesContext
 
+from events import changes, relay, snapshot
 from events.access import ALL, Principal
 from events.changes import ChangesLog, current_cursor
+from events.frames import view_of
 from events.logs import Reader
-from events.models import ChangeLog, DatabaseChange
-from events.pruning import ROW_BYTES, prune
-from events.snapshot import consistent_read
+from events.snapshot import Snapshots, consistent_read
 from tasks.models import ExecutionProcess, Project, Task, TaskAttempt
-from tasks.stream_access import scope_of
-from tests.events.clients import Client, Document, fresh_read, operations, until
+from tests.events.clients import (
+    Client,
+    Document,
+    fresh_read,
+    meanwhile,
+    member_client,
+    operations,
+    settled,
+    until,
+)
 
 # Another process, on the database of the tests.
 IN_TEST_DATABASE = """
@@ -33,19 +44,6 @@ settings.DATABASES["default"]["NAME"] = os.environ["DATABASE_NAME_FOR_TEST"]
 import django
 django.setup()
 """
-
-
-async def settled(*clients: Client) -> None:
-    """Waits until the clients have everything that is committed."""
-    newest = DatabaseChange.objects.order_by("id").values_list("id", flat=True)
-    last = await newest.alast() or 0
-    for client in clients:
-
-        async def has_it(client: Client = client) -> bool:
-            await client.read()
-            return client.position - client.log._offset >= last
-
-        await until(has_it, "the newest change")
 
 
 async def test_a_fresh_client_gets_the_whole_document_then_each_operation(
@@ -63,6 +61,33 @@ async def test_a_fresh_client_gets_the_whole_document_then_each_operation(
     await settled(client)
     assert operations(client)[-1] == ("remove", path)
     assert client.document == await sync_to_async(fresh_read)()
+
+
+async def test_full_state_is_that_of_its_cursor_though_writers_go_on(
+    log: ChangesLog, task: Task, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read_table = snapshot._encoded
+
+    def read_late(*arguments: Any) -> Any:
+        meanwhile(lambda: Task.objects.all().delete())
+        return read_table(*arguments)
+
+    monkeypatch.setattr(snapshot, "_encoded", read_late)
+    client = await Client(log).connect()
+    assert str(task.pk) in client.document["tasks"]
+    await settled(client)
+    assert operations(client)[1:] == [("remove", f"/tasks/{task.pk}")]
+
+
+def test_writers_take_their_lock_at_once_after_a_read_that_took_none(task: Task) -> None:
+    with CaptureQueriesContext(connection) as queries:
+        with consistent_read():
+            meanwhile(lambda: Task.objects.update(title="not kept waiting"))
+        with transaction.atomic():
+            Task.objects.update(title="x")
+    begins = [query["sql"] for query in queries if query["sql"].startswith("BEGIN")]
+    expected = ["BEGIN DEFERRED", "BEGIN IMMEDIATE"] if connection.vendor == "sqlite" else ["BEGIN"] * 2
+    assert begins == expected
 
 
 async def test_a_resumed_client_gets_exactly_what_followed(log: ChangesLog, task: Task) -> None:
@@ -96,12 +121,6 @@ async def test_moved_task_takes_its_runs_along(log: ChangesLog, task: Task, othe
 
 
 # --- who sees what
-
-
-async def member_client(log: ChangesLog, user: User, narrow: UUID | None = None) -> Client:
-    client = Client(log, ALL, Principal(user.pk, "session"), narrow)
-    client.sees(await sync_to_async(scope_of)(user) if narrow is None else frozenset({narrow}))
-    return await client.connect()
 
 
 async def test_members_see_projects_appear_and_vanish(
@@ -171,6 +190,13 @@ async def test_membership_taken_and_given_back_meanwhile_does_not_start_a_reader
     await settled(client)
     assert client.full_states == 1
     assert client.document == await sync_to_async(fresh_read)(frozenset({project.pk}))
+
+
+def test_what_a_reader_sees_has_one_name_in_every_process() -> None:
+    one, other = UUID(int=1), UUID(int=9)
+    scopes = frozenset([one, other]), frozenset([other, one])
+    assert list(scopes[0]) != list(scopes[1])
+    assert len({view_of.__wrapped__(scope) for scope in scopes}) == 1
 
 
 async def test_cursor_of_another_narrowing_starts_over(
@@ -248,45 +274,37 @@ async def test_resync_has_everyone_start_over(log: ChangesLog, task: Task) -> No
     await until(both_have_it, "what came after")
 
 
-# --- pruning
-
-
-async def test_pruning_never_makes_a_resume_partial(log: ChangesLog, task: Task) -> None:
-    early = await Client(log).connect()
-    late = Client(log)
-    for number in range(10):
-        await Task.objects.all().aupdate(title=str(number))
-        if number == 8:
-            await late.connect()
-    await sync_to_async(prune)(days=0)
-    assert await DatabaseChange.objects.acount() == 1
-    await settled(await late.connect())
-    assert (late.full_states, [one["value"] for one in late.seen[1:]]) == (1, ["9"])
-    await early.connect()
-    await early.read()
-    assert early.full_states == 2
-    assert early.document == await sync_to_async(fresh_read)()
-
-
-async def test_pruning_by_size_takes_the_oldest(task: Task) -> None:
-    for number in range(10):
-        await Task.objects.all().aupdate(title=str(number))
-    newest = await DatabaseChange.objects.alatest("id")
-    kept = 3 * (ROW_BYTES + newest.size)
-    await sync_to_async(prune)(max_bytes=kept)
-    values = [row.value async for row in DatabaseChange.objects.order_by("id")]
-    assert values == ["7", "8", "9"]
-    assert (await ChangeLog.objects.aget()).pruned_to == newest.pk - 3
-
-
-async def test_ids_go_on_after_everything_was_pruned(log: ChangesLog, task: Task) -> None:
-    await sync_to_async(prune)(days=0, max_bytes=0)
-    newest = await DatabaseChange.objects.alatest("id")
+async def test_resync_reaches_those_who_know_more_than_the_relay(log: ChangesLog, task: Task) -> None:
+    """A full state is read at once; the relay may come to the same rows later, and to another history first."""
+    await asyncio.to_thread(log.relay.stop)
+    await Task.objects.all().aupdate(title="read by the client alone")
     client = await Client(log).connect()
-    await task.asave()
-    await settled(client)
-    assert (await DatabaseChange.objects.alatest("id")).pk > newest.pk
-    assert client.full_states == 1
+    assert client.position > log.store.last
+    await sync_to_async(call_command)("resync", verbosity=0, stdout=io.StringIO())
+    await sync_to_async(log._step)()
+    await client.read()
+    assert client.full_states == 2
+
+
+async def test_relay_takes_over_nothing_of_a_history_that_ended_meanwhile(
+    log: ChangesLog, task: Task
+) -> None:
+    client = await Client(log).connect()
+    await asyncio.to_thread(log.relay.stop)
+    await Task.objects.all().aupdate(title="read by the relay")
+    rows = log._rows
+
+    def read_early(after: int, last: int) -> Any:
+        found = list(rows(after, last))
+        meanwhile(lambda: call_command("resync", verbosity=0, stdout=io.StringIO()))
+        meanwhile(lambda: log._position_of(log._state()))  # As a new reader does.
+        return found
+
+    log._rows = read_early  # type: ignore[method-assign]
+    assert await sync_to_async(log._step)()
+    await client.read()
+    assert [one["path"] for one in client.seen] == ["", ""]
+    assert client.document == await sync_to_async(fresh_read)()
 
 
 # --- what it costs
@@ -295,6 +313,7 @@ async def test_ids_go_on_after_everything_was_pruned(log: ChangesLog, task: Task
 async def test_reader_behind_the_ring_reads_on_from_the_table(
     log: ChangesLog, task: Task, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(changes, "_ROWS_A_READ", 30)
     client = await Client(log).connect()
     log.store.max_bytes = 3000
     titles = [str(number) for number in range(100)]
@@ -306,6 +325,17 @@ async def test_reader_behind_the_ring_reads_on_from_the_table(
     assert client.full_states == 1
 
 
+async def test_relay_reads_on_until_it_has_all(
+    log: ChangesLog, task: Task, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await asyncio.to_thread(log.relay.stop)
+    await sync_to_async(log._step)()
+    monkeypatch.setattr(changes, "_ROWS_A_READ", 2)
+    for number in range(3):
+        await Task.objects.all().aupdate(title=str(number))
+    assert [await sync_to_async(log._step)() for _ in range(2)] == [True, False]
+
+
 async def test_snapshot_is_made_once_for_all_who_ask_at_the_same_cursor(log: ChangesLog, task: Task) -> None:
     clients = await asyncio.gather(*(Client(log).connect() for _ in range(50)))
     assert log.snapshots.made == 1
@@ -314,6 +344,35 @@ async def test_snapshot_is_made_once_for_all_who_ask_at_the_same_cursor(log: Cha
     await Client(log, frozenset({task.project_id})).connect()
     await Client(log).connect()
     assert log.snapshots.made == 2
+
+
+def test_snapshot_is_made_once_for_all_who_wait_for_it_though_writers_go_on(task: Task) -> None:
+    snapshots = Snapshots()
+    making, everybody = threading.Lock(), threading.Barrier(3)
+
+    class Turn:
+        def __enter__(self) -> None:
+            everybody.wait(20)
+            making.acquire()
+
+        def __exit__(self, *_: object) -> None:
+            Task.objects.update(title=str(time.monotonic()))
+            making.release()
+
+    snapshots._making = Turn()  # type: ignore[assignment]
+    with ThreadPoolExecutor(3) as pool:
+        asked = [pool.submit(snapshots.get) for _ in range(3)]
+        assert len({one.result(30) for one in asked}) == 1
+        for _ in asked:
+            pool.submit(lambda: (everybody.wait(20), connections.close_all()))
+    assert snapshots.made == 1
+
+
+def test_snapshot_keeps_the_documents_of_few_scopes(task: Task) -> None:
+    kept = Snapshots().get()
+    for number in range(20):
+        kept.document(frozenset({UUID(int=number)}))
+    assert len(kept._views) < 10
 
 
 async def test_fan_out_does_no_read_for_each_reader(log: ChangesLog, task: Task) -> None:
@@ -330,6 +389,19 @@ async def test_fan_out_does_no_read_for_each_reader(log: ChangesLog, task: Task)
     await settled(*clients)
     assert reads == 0
     assert all(client.document["tasks"][str(task.pk)]["title"] == "for all" for client in clients)
+
+
+async def test_changes_of_the_own_process_are_told_without_looking_for_them(
+    log: ChangesLog, task: Task, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = await Client(log).connect()
+    monkeypatch.setattr(relay, "POLL_SECONDS", 600)
+    monkeypatch.setattr(changes, "_ROWS_A_READ", 2)
+    await Task.objects.all().aupdate(title="from now on it does not look")
+    await settled(client)
+    await Task.objects.abulk_create([Task(project_id=task.project_id, title="x") for _ in range(5)])
+    await settled(client)
+    assert len(client.document["tasks"]) == 6
 
 
 # --- trouble
@@ -368,12 +440,13 @@ async def test_another_process_is_seen_within_half_a_second(log: ChangesLog, tas
         sys.executable, "-c", IN_TEST_DATABASE + code, env=environment, stdout=asyncio.subprocess.DEVNULL
     )
     delays = []
-    while len(delays) < 5:
-        await log.store.wait(client.position, 20)
-        seen = time.time()
-        start = len(client.seen)
-        await client.read()
-        delays += [seen - float(one["value"]) for one in client.seen[start:]]
+    async with asyncio.timeout(60):
+        while len(delays) < 5:
+            await log.store.wait(client.position, 20)
+            seen = time.time()
+            start = len(client.seen)
+            await client.read()
+            delays += [seen - float(one["value"]) for one in client.seen[start:]]
     assert await process.wait() == 0
     # The middle one: a machine that is busy with other tests may pause for longer than that.
     assert sorted(delays)[2] < 0.5

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.ports import free_port
 from tests.servers.clients import messages, opened
-from tests.servers.processes import ROOT, free_port
+from tests.servers.processes import ROOT
 
 BLOCK = re.compile(r"```python\n# (\S+)\n(.*?)```", re.DOTALL)
 SIGN_IN = """

@@ -10,10 +10,12 @@ import pytest
 
 from events import sse
 from events.access import Principal
-from events.logs import MemoryLog
+from events.logs import MemoryLog, Reader
 from events.service import EventService, TooManyStreams, UnknownStream
 from events.steps import begin
+from events.store import CHUNK_ENTRIES
 from events.subscriptions import Subscription
+from events.wheel import _hold_to as hold_to
 
 
 def frames(data: bytes) -> list[bytes]:
@@ -64,6 +66,15 @@ async def test_an_unknown_cursor_starts_over(service, cursor):
     service.publish("room:a", b"1")
     async with service.subscribe("room:a", cursor) as chunks:
         assert await read_until(chunks, b"1") == [b'{"reason":"unknown cursor"}', b"1"]
+
+
+async def test_a_reader_who_now_sees_other_things_gets_everything_not_what_followed_their_cursor(service):
+    cursor = service.publish("room:a", b"1")
+    service.publish("room:a", b"2")
+    async with service.subscribe("room:a", cursor) as chunks:
+        assert await read_until(chunks, b"2") == [b"2"]
+        chunks.start_over(chunks.reader)
+        assert await read_until(chunks, b"2") == [b"1", b"2"]
 
 
 async def test_a_cursor_from_the_future_starts_over(service):
@@ -145,6 +156,19 @@ async def test_names_that_clients_make_up_are_forgotten(service):
             await asyncio.sleep(0.01)
     await asyncio.sleep(0.05)
     assert list(service._memory) == ["room:kept"]
+
+
+async def test_what_happens_to_a_stream_can_be_followed_in_the_log(service, caplog):
+    caplog.set_level("DEBUG", "events")
+    async with service.subscribe("room:a") as one, service.subscribe("room:a") as other:
+        readers = [asyncio.create_task(read_until(reader, b"1")) for reader in (one, other)]
+        while not (one._parked and other._parked):  # noqa: ASYNC110 - nothing tells of it
+            await asyncio.sleep(0.01)
+        caplog.clear()
+        service.publish("room:a", b"1")
+        await asyncio.wait_for(asyncio.gather(*readers), 20)
+    assert "Publishing to 2 subscribers of room:a" in caplog.messages
+    assert "A subscriber left stream room:a (0 now)" in caplog.messages
 
 
 async def test_a_returning_reader_finds_the_log_still_open(service):
@@ -251,3 +275,95 @@ async def test_a_write_that_has_to_wait_is_finished_in_order(service):
         assert [data for data in frames(b"".join(line.taken)) if data != b"{}"] == [b"1", b"2", b"3"]
         assert line.taken.count(sse.HEARTBEAT) == 1
         task.cancel()
+
+
+class _OpensTheSecondTime(MemoryLog):
+    tries = 0
+
+    async def opened(self) -> None:
+        type(self).tries += 1
+        if self.tries == 1:
+            raise OSError("The disk is away.")
+
+
+async def test_a_log_that_could_not_be_opened_is_opened_anew_for_the_next_reader():
+    """Also while readers keep coming, so that the log never has none for as long as it lingers."""
+    service = EventService()
+    service.register("file", _OpensTheSecondTime)
+    async with service.subscribe("file:a") as unlucky:
+        with pytest.raises(OSError, match="away"):
+            await read_until(unlucky, b"never")
+        async with service.subscribe("file:a") as lucky:
+            assert (await lucky.next()).startswith(b"retry: ")
+            await asyncio.wait_for(lucky._opening, 20)
+            assert service.subscribers("file:a") == 1
+    assert _OpensTheSecondTime.tries == 2
+
+
+async def test_a_write_that_fails_takes_no_heartbeat_from_others(service):
+    service.wheel.heartbeat = 0.2
+    beats: list[bytes] = []
+
+    def fails(_: bytes) -> None:
+        raise BrokenPipeError
+
+    async with service.subscribe("room:a") as broken, service.subscribe("room:b") as whole:
+        tasks = [asyncio.create_task(read_until(one, b"never")) for one in (broken, whole)]
+        while not (broken._parked and whole._parked):  # noqa: ASYNC110 - nothing tells of it
+            await asyncio.sleep(0.01)
+        broken.write, whole.write = fails, beats.append
+        async with asyncio.timeout(20):
+            while len(beats) < 3:  # noqa: ASYNC110 - nothing tells of it
+                await asyncio.sleep(0.01)
+        for task in tasks:
+            task.cancel()
+    assert set(beats) == {sse.HEARTBEAT}
+
+
+async def test_what_a_reader_may_see_arrives_behind_very_much_that_they_may_not(service):
+    """Whether they come back to it, or it comes while they wait."""
+
+    class Unseen:
+        size = 1
+
+        def frame(self, view: object) -> bytes:
+            return b""
+
+    written: list[bytes] = []
+    async with service.subscribe("room:a") as chunks:
+        store = chunks._log.store
+
+        def append_much(last: bytes) -> None:
+            for _ in range(3 * CHUNK_ENTRIES):
+                store.append(store.last + 1, Unseen())
+            store.append(store.last + 1, sse.frame(last))
+
+        append_much(b"first")
+        assert await read_until(chunks, b"first") == [b"first"]
+        chunks.write = written.append
+        reading = asyncio.create_task(read_until(chunks, b"second"))
+        while not chunks._parked:  # noqa: ASYNC110 - nothing tells of it
+            await asyncio.sleep(0.01)
+        append_much(b"second")
+        assert await reading == [b"second"]
+    assert not written
+
+
+@pytest.mark.parametrize(
+    ("scope", "places", "stays"),
+    [
+        (frozenset({"mine"}), {"room:a": "mine"}, True),
+        (frozenset({"another"}), {"room:a": "mine"}, False),
+        (frozenset({"mine"}), {}, False),
+        (None, {"room:a": "mine"}, False),
+    ],
+    ids=["as before", "lost the membership", "the stream is gone", "may not read at all"],
+)
+async def test_a_stream_of_one_thing_lasts_as_long_as_its_reader_may_see_it(service, scope, places, stays):
+    async with service.subscribe("room:a", reader=Reader(scope=frozenset({"mine"}))) as chunks:
+        await chunks.next()
+        hold_to(chunks, scope, places)
+        service.publish("room:a", b"1")
+        following = await chunks.next()
+    assert (b"data: 1" in following) is stays
+    assert (b": goodbye" in following) is not stays

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from events.store import _OVERHEAD, CHUNK_BYTES, Batch, Behind, MsgStore
+from events.store import _OVERHEAD, CHUNK_BYTES, CHUNK_ENTRIES, Batch, Behind, MsgStore
 
 
 def filled(count: int, **options) -> MsgStore:
@@ -140,6 +140,27 @@ def test_views_see_their_own_frames():
     assert store.read(5, 4)[:2] == (b"", 6)
 
 
+def test_a_read_looks_at_some_entries_only_however_few_may_be_seen():
+    class Entry:
+        size = 10
+        looked_at = 0
+
+        def frame(self, view):
+            Entry.looked_at += 1
+            return b""
+
+    store = MsgStore(1 << 30)
+    count = 2 * CHUNK_ENTRIES + 1
+    for number in range(1, count):
+        store.append(number, Entry())
+    store.append(count, b"seen")
+    assert store.read(0, "a")[:2] == (b"", CHUNK_ENTRIES)
+    assert Entry.looked_at == CHUNK_ENTRIES
+    assert store.read(0, "a")[:2] == (b"", CHUNK_ENTRIES)
+    assert store.read(CHUNK_ENTRIES, "a")[:2] == (b"", count - 1)
+    assert store.read(count - 1, "a")[:2] == (b"seen", count)
+
+
 def test_start_over_puts_everybody_behind():
     store = filled(3)
     store.start_over(10)
@@ -158,6 +179,20 @@ async def test_a_wait_ends_at_the_next_message():
 
 async def test_a_wait_for_what_is_there_ends_at_once():
     assert await filled(1).wait(0, 20)
+
+
+async def test_what_came_between_reading_and_waiting_wakes_at_once():
+    """From another thread, that is: on the loop nothing comes between."""
+
+    class Waiter:
+        woken = asyncio.Event()
+
+        def wake(self):
+            self.woken.set()
+            return False
+
+    filled(1).notify(0, Waiter(), asyncio.get_running_loop())
+    await asyncio.wait_for(Waiter.woken.wait(), 20)
 
 
 async def test_a_wait_gives_up():

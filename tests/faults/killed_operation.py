@@ -13,7 +13,7 @@ def main() -> None:
     django.setup()
     from django.contrib.auth.models import User
 
-    from tasks import finish
+    from tasks.finishing import finish
     from tasks.models import TaskAttempt
 
     for line in sys.stdin:

@@ -98,7 +98,8 @@ def test_no_change_is_lost_or_doubled_by_kills(tmp_path: Path) -> None:
         writers = [Writer(server, token, task) for task in tasks]
         for writer in writers:
             writer.start()
-        for _ in range(KILLS):
+        for number in range(KILLS):
+            wait_for(lambda number=number: follower.connections > number, "the follower")
             goal = [writer.number + 3 for writer in writers]
             wait_for(
                 lambda goal=goal: all(w.number >= g for w, g in zip(writers, goal, strict=True)), "writes"

@@ -14,7 +14,9 @@ import pytest
 from django.contrib.auth.models import User
 from django.db import connection
 
-from tasks import finish, git, journal, worktrees
+from tasks import git, worktrees
+from tasks.finishing import finish, journal
+from tasks.finishing import operations as operations_module
 from tasks.models import Project, Task, TaskAttempt
 from tests.repositories import git as plain
 from tests.repositories import make_repository
@@ -157,6 +159,10 @@ def discarded(attempt: TaskAttempt, repository: Path) -> None:
 
 
 CHECKS = {"merge": merged, "rebase": rebased, "discard": discarded}
+PLANS: dict[str, Callable[[TaskAttempt, User], journal.Operation]] = {
+    "merge": lambda attempt, user: finish._plan_merge(attempt, "merge", user),
+    "discard": finish._plan_discard,
+}
 
 
 @pytest.mark.parametrize("name", CHECKS)
@@ -182,3 +188,27 @@ def test_all_or_nothing(
         finish.recover()
         made += check_whole(name, attempt, before)
     record_property("made", f"{made} of {rounds}")
+
+
+@pytest.mark.parametrize("name", PLANS)
+def test_locks_of_a_killed_git_are_removed(
+    name: str, user: User, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(operations_module, "_LOCK_SECONDS", 0.05)
+    attempt = make_attempt(tmp_path / "r")
+    before = state(tmp_path / "r")
+    plan = PLANS[name](attempt, user)
+    journal.write(plan)
+    place = Path(plan.files.folder) if plan.files else tmp_path / "r"
+    left = [tmp_path / "r/.git" / f"{plan.moves[-1].ref}.lock", git.git_folder(place, "HEAD.lock")]
+    if name == "merge":
+        left += [
+            git.git_folder(Path(str(attempt.worktree)), f"{lock}.lock") for lock in ("index", "ORIG_HEAD")
+        ]
+    if name == "discard":
+        left.append(tmp_path / "r/.git/packed-refs.lock")
+    for lock in left:
+        lock.parent.mkdir(parents=True, exist_ok=True)
+        lock.touch()
+    finish.recover()
+    assert not check_whole(name, attempt, before)

@@ -89,7 +89,9 @@ def test_runs_clients_and_records_survive_a_server_that_is_killed(tmp_path: Path
         for run in runs:
             board.state(run)
         children = {run["id"]: board.state(run)["child"] for run in runs}
-        for _ in range(ROUNDS):
+        for number in range(ROUNDS):
+            # Half of the kills at least cut off followers that had come back.
+            wait_for(lambda n=number: all(f.connections > n // 2 for f in followers), "the followers")
             time.sleep(chance.uniform(0.1, 1.0))
             server.kill()
             time.sleep(chance.uniform(0.0, 0.3))

@@ -1,23 +1,30 @@
 """What needs PostgreSQL to be seen. Run by test_on_postgres.py, with the settings of a cluster of its own."""
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
-from asgiref.sync import sync_to_async
-from django.db import connections, transaction
+from asgiref.sync import SyncToAsync, sync_to_async
+from django.db import DatabaseError, connection, connections, transaction
 
 from events import recorder
 from events.access import ALL
 from events.changes import ChangesLog
 from events.models import DatabaseChange
-from tasks.models import Project, Task
+from tasks.models import Project, Task, TaskAttempt
 from tests.events.clients import Client, fresh_read, until
 from tests.scale import scaled
 
 pytestmark = pytest.mark.django_db(transaction=True)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def no_connection_is_left(django_db_setup: None) -> Iterator[None]:
+    """Or the database cannot be dropped at the end: it would be waited for."""
+    yield
+    SyncToAsync.single_thread_executor.submit(connections.close_all).result()
 
 
 def in_own_connection(work: Callable[[], Any]) -> Callable[[], Any]:
@@ -108,6 +115,72 @@ def test_select_for_update_and_writes_do_not_wait_for_each_other(project: Projec
         pairs = (tasks, tasks[::-1])
         for future in [pool.submit(in_own_connection(lambda pair=pair: work(*pair))) for pair in pairs]:
             future.result(60)
+
+
+def test_a_locking_iterator_takes_its_turn_too(project: Project) -> None:
+    with transaction.atomic():
+        assert list(Project.objects.select_for_update().iterator()) == [project]
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'")
+            assert cursor.fetchone() == (1,)
+
+
+def test_update_tells_what_it_did_though_others_change_what_it_asks_for(project: Project) -> None:
+    """What is not public takes no turn, so it may change between what an update reads and what it does."""
+    task = Task.objects.create(project=project, title="x")
+    leaves, comes, stays = (
+        TaskAttempt.objects.create(task=task, executor="x", branch="b", target_branch="m", session_id=session)
+        for session in ("asked for", "", "asked for")
+    )
+
+    def meanwhile() -> None:
+        TaskAttempt.objects.filter(pk=leaves.pk).update(session_id="")
+        TaskAttempt.objects.filter(pk=comes.pk).update(session_id="asked for")
+
+    def before_the_update(execute: Any, sql: str, *arguments: Any) -> Any:
+        if sql.startswith("UPDATE"):
+            pool.submit(in_own_connection(meanwhile)).result(20)
+        return execute(sql, *arguments)
+
+    with ThreadPoolExecutor(1) as pool, connection.execute_wrapper(before_the_update):
+        assert TaskAttempt.objects.filter(session_id="asked for").update(executor="y") == 1
+    told = DatabaseChange.objects.filter(path="/executor").values_list("object_id", flat=True)
+    assert list(told) == [str(stays.pk)]
+    assert TaskAttempt.objects.get(executor="y") == stays
+
+
+@pytest.fixture
+def connects_again(project: Project) -> Iterator[None]:
+    yield
+    connection.close()  # The one of this thread was cut too.
+
+
+@pytest.mark.usefixtures("connects_again")
+async def test_streams_go_on_after_their_connections_were_cut(project: Project) -> None:
+    log = ChangesLog()
+    await log.opened()
+    client = await Client(log).connect()
+
+    def cut() -> None:
+        with connection.cursor() as cursor:
+            cursor.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+            )
+        Task.objects.create(project=project, title="after the cut")
+
+    await sync_to_async(cut)()
+
+    async def told() -> bool:
+        await client.read()
+        return len(client.document["tasks"]) == 1
+
+    await until(told, "what came after the cut")
+    with pytest.raises(DatabaseError):
+        await client.connect()
+    await client.connect()
+    assert client.full_states == 1
+    await log.closed()
 
 
 async def test_eight_writers_at_once(project: Project) -> None:

@@ -2,7 +2,6 @@
 
 import os
 import shutil
-import socket
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -10,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from tests.needs import POSTGRES_BIN
+from tests.ports import free_port
 
 _SPEED = "fsync=off", "full_page_writes=off", "max_connections=40", "deadlock_timeout=200ms"
 
@@ -25,12 +25,6 @@ def _run(*command: str) -> None:
     subprocess.run(_as_owner(list(command)), check=True, capture_output=True, cwd="/")
 
 
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port: int = taken.getsockname()[1]
-        return port
-
-
 @contextmanager
 def cluster() -> Iterator[str]:
     """The URL of an empty database."""
@@ -40,7 +34,7 @@ def cluster() -> Iterator[str]:
         shutil.chown(folder, "postgres", "postgres")
     programs = Path(str(POSTGRES_BIN))
     data = str(folder / "data")
-    port = _free_port()
+    port = free_port()
     place = "listen_addresses=127.0.0.1", f"port={port}", f"unix_socket_directories={folder}"
     options = " ".join(f"-c {option}" for option in (*_SPEED, *place))
     try:

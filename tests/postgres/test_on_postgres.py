@@ -4,8 +4,6 @@ import os
 import subprocess
 import sys
 
-import pytest
-
 from tests.needs import needs_postgres
 from tests.postgres.cluster import cluster
 from tests.scale import SOAK
@@ -15,7 +13,6 @@ FULL = [*QUICK, "tests/events/test_changes.py", "tests/events/test_convergence.p
 
 
 @needs_postgres
-@pytest.mark.xdist_group("postgres")
 def test_everything_holds_on_postgresql() -> None:
     with cluster() as url:
         command = [sys.executable, "-m", "pytest", "-q", "--tb=short", "-p", "no:cacheprovider"]

@@ -21,12 +21,13 @@ class Stream:
         source: str = "127.0.0.1",
         host: str = "127.0.0.1",
         method: str = "GET",
+        patience: float = 30,
     ) -> None:
         self.socket = socket.socket()
         if receive_buffer:
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
         self.socket.bind((source, 0))
-        self.socket.settimeout(30)
+        self.socket.settimeout(patience)
         self.socket.connect((host, port))
         lines = [f"{method} {path} HTTP/1.1", "Host: localhost"]
         lines += [f"{name}: {value}" for name, value in (headers or {}).items()]

@@ -2,7 +2,6 @@
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -10,23 +9,21 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import psutil
+
+from tests.ports import free_port
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 SERVERS = ("daphne", "uvicorn", "granian")
 _APPLICATION = "tests.servers.site.asgi:application"
 
 
-def free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        port: int = one.getsockname()[1]
-        return port
-
-
 def command(server: str, port: int, application: str = _APPLICATION) -> list[str]:
     return {
         "daphne": [sys.executable, "-m", "tests.servers.site.daphne", str(port)],
         "stock daphne": [sys.executable, "-m", "daphne", "-p", str(port), "-v", "0", application],
+        "daphne command": [sys.executable, "-m", "daphne", "-p", str(port), "-v", "0",
+                           "tests.servers.site.commanded:application"],
         "uvicorn": [sys.executable, "-m", "uvicorn", application, "--port", str(port), "--log-level", "warning"],
         "granian": [sys.executable, "-m", "granian", "--interface", "asgi", "--port", str(port), "--log-level",
                     "warning", "--backlog", "4096", "--backpressure", "20000", application],
@@ -49,6 +46,8 @@ class Site:
             self.process = subprocess.Popen(
                 command(server, self.port), cwd=ROOT, env=environment, stdout=log, stderr=log
             )
+        # One for all: each loads the certificates of the world, which takes longer than what is asked for.
+        self.http = httpx.Client(base_url=self.base, timeout=30)
         self._wait()
 
     def _wait(self) -> None:
@@ -57,14 +56,14 @@ class Site:
             if self.process.poll() is not None:
                 raise AssertionError(f"{self.server} ended at once:\n{self.log.read_text()}")
             try:
-                httpx.get(f"{self.base}/state", timeout=5)
+                self.http.get("/state", timeout=5)
                 return
             except httpx.TransportError:
                 time.sleep(0.05)
         raise AssertionError(f"{self.server} did not answer:\n{self.log.read_text()}")
 
     def state(self) -> dict[str, Any]:
-        found: dict[str, Any] = httpx.get(f"{self.base}/state", timeout=20).json()
+        found: dict[str, Any] = self.http.get("/state").json()
         return found
 
     def until(self, condition: Any, timeout: float = 30) -> dict[str, Any]:
@@ -76,9 +75,7 @@ class Site:
         return state
 
     def publish(self, stream: str, data: str, count: int = 1) -> str:
-        answer = httpx.post(
-            f"{self.base}/publish", json={"stream": stream, "data": data, "count": count}, timeout=30
-        )
+        answer = self.http.post("/publish", json={"stream": stream, "data": data, "count": count})
         cursor: str = answer.json()["cursor"]
         return cursor
 
@@ -92,6 +89,9 @@ class Site:
         self.process.send_signal(signal.SIGTERM)
 
     def close(self) -> None:
+        self.http.close()
         if self.process.poll() is None:
-            self.process.kill()
+            # granian serves in a child, which would go on.
+            for one in (*psutil.Process(self.process.pid).children(recursive=True), self.process):
+                one.kill()
         self.process.wait()

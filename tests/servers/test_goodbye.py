@@ -33,11 +33,15 @@ def test_every_client_gets_a_farewell_and_the_process_ends_well(start_site, serv
 
 
 @pytest.mark.parametrize("server", SERVERS)
-def test_a_second_signal_and_no_streams_end_as_well(start_site, server):
+def test_a_second_signal_changes_nothing(start_site, server):
     site = start_site(server)
-    site.terminate()
-    site.terminate()
-    assert site.process.wait(20) in (0, -15)
+    with opened(site.port, "/room/a") as stream:
+        stream.until(b"\n\n")
+        site.terminate()
+        # Not at once: granian sets an event in its handler, and waits for ever where a signal comes while it does so.
+        stream.until(b": goodbye")
+        site.terminate()
+        assert site.process.wait(20) in (0, -15)
 
 
 def _allow_files(wanted: int) -> None:

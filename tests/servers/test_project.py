@@ -68,6 +68,43 @@ def test_what_is_not_there_is_404(server, token, path):
     assert answer.json()["detail"]
 
 
+RECORDS = """
+from django.contrib.auth.models import User
+from tasks.models import ExecutionProcess, Project, Task, TaskAttempt
+User.objects.create_user("outsider")
+task = Task.objects.create(project=Project.objects.get(), title="theirs")
+attempt = TaskAttempt.objects.create(task=task, executor="demo", branch="b", target_branch="main")
+run = ExecutionProcess.objects.create(task_attempt=attempt, run_reason="codingagent", status="completed")
+print(f"?project_id={task.project_id} task-attempts/{attempt.pk}/diff processes/{run.pk}/logs")
+"""
+
+
+def test_what_lies_in_the_projects_of_others_is_404(server, token):
+    addresses = server.manage("shell", "-v", "0", "-c", RECORDS).split()
+    outsider = server.token("outsider")
+    assert len(addresses) == 3
+    for address in addresses:
+        path = f"/api/events/{address}"
+        answer = httpx.get(server.url + path, headers={"Authorization": f"Bearer {outsider}"})
+        assert answer.status_code == 404, address
+        head = httpx.head(server.url + path, headers={"Authorization": f"Bearer {token}"})
+        assert head.status_code == 200, address
+
+
+def test_a_stream_passes_all_that_a_page_passes(server, token):
+    with changes(server, token) as stream:
+        stream.until(b"\n\n")
+        sent = stream.headers
+    assert "default-src 'self'" in sent["content-security-policy"]
+    assert (sent["x-content-type-options"], sent["x-frame-options"]) == ("nosniff", "DENY")
+    assert sent["cache-control"] == "no-cache, no-transform"
+    named = {"Authorization": f"Bearer {token}"}
+    head = httpx.head(server.url + "/api/events/", headers=named)
+    assert (head.status_code, head.headers["x-frame-options"]) == (200, "DENY")
+    elsewhere = httpx.get(server.url + "/api/events/", headers={**named, "Host": "elsewhere.example"})
+    assert elsewhere.status_code == 400
+
+
 def test_signing_out_ends_the_streams_of_that_session(server):
     with httpx.Client(base_url=server.url, follow_redirects=True) as person:
         page = person.get(server.sign_in_link)
@@ -94,6 +131,8 @@ def test_a_revoked_token_ends_its_streams_and_no_other(server, token):
             "ApiToken.objects.filter(pk=ApiToken.objects.latest('pk').pk).update(revoked_at=timezone.now())"
         )
         ends_in_time(stream, lambda: shell(server, revoke))
+        again = httpx.get(server.url + "/api/events/", headers={"Authorization": f"Bearer {doomed}"})
+        assert again.status_code == 401
         other.body = b""
         other.until(b"event: heartbeat")
 
@@ -138,6 +177,17 @@ def test_static_files_are_served_and_asked_about(server):
         assert httpx.get(server.url + missing).status_code == 404
 
 
+def test_what_pages_ask_for_is_kept_without_asking(server):
+    page = httpx.get(server.url + "/", follow_redirects=True).text
+    (address,) = re.findall(r'href="(/static/v-\w+/tasks/css/base.css)"', page)
+    found = httpx.get(server.url + address)
+    assert "immutable" in found.headers["cache-control"]
+    assert found.content == httpx.get(server.url + "/static/tasks/css/base.css").content
+    yesterday = httpx.get(server.url + "/static/v-0123456789ab/tasks/css/base.css")
+    assert (yesterday.content, yesterday.headers["cache-control"]) == (found.content, "max-age=0, public")
+    assert httpx.get(server.url + "/static/v-0123456789ab/tasks/css/none.css").status_code == 404
+
+
 def test_a_restart_loses_nothing_and_says_goodbye(server, token):
     with changes(server, token) as stream:
         cursor = last_id(stream.until(b'"path":""'))
@@ -152,15 +202,16 @@ def test_a_restart_loses_nothing_and_says_goodbye(server, token):
     server.start()
     with changes(server, token, **{"Last-Event-ID": cursor}) as stream:
         stream.until(b"while it was away")
-        first = json.loads(messages(stream.body)[0])
-    assert (first["op"], first["value"]) == ("replace", "while it was away")
+        came = [json.loads(data) for data in messages(stream.body)]
+    assert all(one["op"] == "replace" and one["path"] for one in came), "it started over"
+    assert "while it was away" in [one["value"] for one in came]
 
 
 def test_an_address_that_is_taken_is_said(server):
     second = LiveServer(server.data.parent / "second")
     second.port = server.port
     second.env["PORT"] = str(server.port)
-    with pytest.raises(AssertionError, match="Cannot listen on"):
+    with pytest.raises(AssertionError, match=r"Cannot listen on .* Choose others by HOST and PORT"):
         second.start()
     assert second.process is not None
     assert second.process.wait() == 1

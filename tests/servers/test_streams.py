@@ -75,6 +75,7 @@ def test_a_cursor_that_is_not_known_starts_over(site, room, cursor):
     with opened(site.port, f"{room}?cursor={cursor}") as stream:
         body = stream.until(b"1 a")
     assert [event.get("event") for event in events(body)][:3] == ["reset", None, None]
+    assert all(event["id"] for event in events(body))
 
 
 def test_head_is_headers_and_the_end(site, room):
@@ -90,6 +91,14 @@ def test_only_get_and_who_may(site, room):
     answer = httpx.get(site.base + room, headers={"X-User": "nobody"})
     assert answer.status_code == 401
     assert answer.json()["detail"]
+
+
+def test_a_decorator_keeps_its_say(site, room):
+    guarded = room.replace("/room/", "/guarded/")
+    assert httpx.get(site.base + guarded).status_code == 403
+    with opened(site.port, guarded, headers={"X-Word": "please"}) as stream:
+        site.publish(stream_id(room), "a")
+        assert messages(stream.until(b"0 a")) == ["0 a"]
 
 
 def test_a_heartbeat_comes_in_time_and_moves_no_cursor(site, room):

@@ -4,8 +4,9 @@ import pytest
 from django.contrib.auth.models import User
 from django.test import Client
 
-from tasks.models import Project, Task
+from tasks.models import Project, Task, TaskAttempt
 from tasks.tokens import issue_token
+from tests.tasks.attempts import start
 
 
 @pytest.fixture
@@ -43,3 +44,8 @@ def as_admin(admin: User) -> Client:
 @pytest.fixture
 def as_member(member: User) -> Client:
     return bearer_client(member)
+
+
+@pytest.fixture
+def attempt(task: Task) -> TaskAttempt:
+    return start(task)

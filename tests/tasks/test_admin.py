@@ -1,7 +1,7 @@
 """The admin as a person uses it."""
 
 import pytest
-from django.contrib.auth.models import User
+from django.contrib.auth.models import Permission, User
 from django.test import Client
 from django.urls import reverse
 
@@ -51,6 +51,42 @@ def test_a_project_goes_with_all_its_records(client: Client, run: ExecutionProce
     client.post(reverse("admin:tasks_project_delete", args=[project.pk]), {"post": "yes"})
     assert not Project.objects.exists()
     assert not ExecutionProcess.objects.exists()
+
+
+def test_staff_change_a_projects_scripts_with_the_permission_for_scripts_only(project: Project) -> None:
+    staff = User.objects.create_user("staff", is_staff=True)
+    staff.user_permissions.add(Permission.objects.get(codename="change_project"))
+    client = Client()
+    client.force_login(staff)
+    form = {
+        "name": "New",
+        "repo_path": project.repo_path,
+        "target_branch": "main",
+        "setup_script": "rm -rf /",
+    }
+    form |= {"members": project.members.values_list("pk", flat=True)}
+    address = reverse("admin:tasks_project_change", args=[project.pk])
+    assert client.post(address, form).status_code == 302
+    project.refresh_from_db()
+    assert (project.name, project.setup_script) == ("New", "")
+    staff.user_permissions.add(Permission.objects.get(codename="run_script"))
+    client.post(address, form)
+    project.refresh_from_db()
+    assert project.setup_script == "rm -rf /"
+
+
+def test_a_project_of_many_tasks_is_changed(client: Client, project: Project, task: Task) -> None:
+    Task.objects.bulk_create(Task(project=project, title=f"Task {number}") for number in range(200))
+    form = {"name": "Renamed", "repo_path": project.repo_path, "target_branch": "main"}
+    form |= {"members": project.members.values_list("pk", flat=True)}
+    form |= {"tasks-TOTAL_FORMS": 201, "tasks-INITIAL_FORMS": 201}
+    for number, one in enumerate(project.tasks.all()):
+        fields = {"id": one.pk, "project": project.pk, "title": one.title, "status": one.status}
+        form |= {f"tasks-{number}-{name}": value for name, value in fields.items()}
+        form[f"tasks-{number}-position"] = one.position
+    assert client.post(reverse("admin:tasks_project_change", args=[project.pk]), form).status_code == 302
+    project.refresh_from_db()
+    assert project.name == "Renamed"
 
 
 def test_nothing_is_deleted_while_it_runs(client: Client, run: ExecutionProcess, task: Task) -> None:

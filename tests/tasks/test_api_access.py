@@ -1,13 +1,17 @@
 """Who gets in, and what the others are told."""
 
+import json
 import uuid
 
 import pytest
 from django.contrib.auth.models import Permission, User
+from django.core.exceptions import PermissionDenied
 from django.test import Client
 from django.utils import timezone
 
-from tasks.models import ApiToken, Project, Task
+from tasks import actions
+from tasks.models import ApiToken, ExecutionProcess, Project, Task, TaskAttempt
+from tasks.permissions import visible_projects
 from tasks.tokens import issue_token
 
 ADDRESSES = ["/api/projects", "/api/tasks", "/api/task-attempts", "/api/processes", "/api/executors"]
@@ -20,10 +24,11 @@ def test_nobody_gets_401_and_no_redirect(db: None, address: str) -> None:
     assert "detail" in answer.json()
 
 
-def test_a_wrong_token_is_refused_even_beside_a_good_cookie(admin: User) -> None:
+@pytest.mark.parametrize("address", ["projects", "processes/00000000-0000-4000-8000-000000000000/logs/lines"])
+def test_a_wrong_token_is_refused_even_beside_a_good_cookie(admin: User, address: str) -> None:
     client = Client(headers={"Authorization": "Bearer vibe_wrong"})
     client.force_login(admin)
-    assert client.get("/api/projects").status_code == 401
+    assert client.get(f"/api/{address}").status_code == 401
 
 
 def test_a_revoked_token_and_a_deactivated_user_are_refused(member: User) -> None:
@@ -36,6 +41,12 @@ def test_a_revoked_token_and_a_deactivated_user_are_refused(member: User) -> Non
     member.is_active = False
     member.save()
     assert client.get("/api/projects").status_code == 401
+
+
+def test_a_deactivated_account_sees_nothing(admin: User, project: Project) -> None:
+    assert visible_projects(admin).exists()
+    admin.is_active = False
+    assert not visible_projects(admin).exists()
 
 
 def test_only_a_hash_of_a_token_is_stored(member: User) -> None:
@@ -54,6 +65,27 @@ def test_a_cookie_needs_the_csrf_token(admin: User, project: Project) -> None:
     assert client.get("/api/tasks").status_code == 200
 
 
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [
+        ("get", "nothing", 404),
+        ("get", "projects/no-uuid", 404),
+        ("delete", "projects", 405),
+        ("get", "processes/no-uuid/lines", 404),
+        ("post", "events/", 405),
+        ("delete", "events/processes/00000000-0000-4000-8000-000000000000/logs", 405),
+        ("get", "events/nothing", 404),
+    ],
+)
+def test_every_refusal_is_json(admin: User, method: str, path: str, status: int) -> None:
+    client = Client(enforce_csrf_checks=True, headers={"Authorization": f"Bearer {issue_token(admin)}"})
+    answer = client.generic(method.upper(), f"/api/{path}")
+    assert (answer.status_code, answer.headers["Content-Type"]) == (status, "application/json")
+    assert list(answer.json()) == ["detail"]
+    assert answer.headers["Content-Length"] == str(len(answer.content))
+    assert (status == 405) == ("Allow" in answer.headers)
+
+
 def test_what_one_may_not_see_does_not_exist(as_member: Client, project: Project, task: Task) -> None:
     assert as_member.get("/api/projects").json() == []
     assert as_member.get("/api/tasks").json() == []
@@ -69,6 +101,77 @@ def test_what_one_may_not_see_does_not_exist(as_member: Client, project: Project
         answer = as_member.get(f"/api/{kind}/{uuid.uuid4()}")
         assert answer.status_code == 404
         assert "detail" in answer.json()
+
+
+@pytest.fixture
+def run(task: Task) -> ExecutionProcess:
+    attempt = TaskAttempt.objects.create(task=task, executor="demo", branch="x", target_branch="main")
+    return ExecutionProcess.objects.create(task_attempt=attempt, run_reason="codingagent", prompt="x")
+
+
+def of_run(run: ExecutionProcess, template: str) -> str:
+    attempt = run.task_attempt
+    names = {
+        "project": attempt.task.project_id,
+        "task": attempt.task_id,
+        "attempt": attempt.pk,
+        "run": run.pk,
+    }
+    return "/api/" + template.format(**names)
+
+
+READS = [
+    *("task-attempts/{attempt}", "task-attempts/{attempt}/status", "task-attempts/{attempt}/diff"),
+    *("task-attempts?task_id={task}", "processes?task_attempt_id={attempt}", "projects/{project}/disk"),
+    *("processes/{run}", "processes/{run}/logs", "processes/{run}/logs?download=true"),
+]
+CHANGES: list[tuple[str, str, dict[str, str] | None]] = [
+    *(
+        ("post", "task-attempts/{attempt}/" + name, None)
+        for name in ("devserver", "merge", "rebase", "discard")
+    ),
+    ("post", "task-attempts/{attempt}/follow-up", {"prompt": "x"}),
+    ("patch", "processes/{run}", {"prompt": "y"}),
+    ("post", "processes/{run}/stop", None),
+    ("delete", "processes/{run}", None),
+    ("patch", "projects/{project}", {"name": "Mine"}),
+    ("delete", "projects/{project}", None),
+]
+
+
+def test_who_is_no_member_reads_and_changes_nothing_of_a_run(
+    as_member: Client, run: ExecutionProcess
+) -> None:
+    assert as_member.get("/api/task-attempts").json() == as_member.get("/api/processes").json() == []
+    for method, path, body in [*(("get", path, None) for path in READS), *CHANGES]:
+        answer = as_member.generic(
+            method.upper(), of_run(run, path), json.dumps(body or {}), "application/json"
+        )
+        assert (path, answer.status_code) == (path, 404)
+
+
+def test_a_member_needs_a_permission_for_each_change(
+    as_member: Client, member: User, project: Project, run: ExecutionProcess
+) -> None:
+    project.members.add(member)
+    for method, path, body in [*CHANGES, ("post", "projects", {"repo_path": project.repo_path})]:
+        answer = as_member.generic(
+            method.upper(), of_run(run, path), json.dumps(body or {}), "application/json"
+        )
+        assert (path, answer.status_code) == (path, 403)
+        assert "permission tasks." in answer.json()["detail"]
+
+
+def test_agents_and_scripts_need_the_same_permission(
+    member: User, project: Project, run: ExecutionProcess
+) -> None:
+    project.members.add(member)
+    with pytest.raises(PermissionDenied):
+        actions.start_attempt(member, run.task_attempt.task_id, "demo")
+    with pytest.raises(PermissionDenied):
+        actions.follow_up(member, run.task_attempt_id, "x")
+    with pytest.raises(PermissionDenied):
+        actions.stop(member, run.pk)
 
 
 def test_membership_shows_a_project_but_starts_nothing(
@@ -95,6 +198,21 @@ def test_the_script_executor_needs_a_permission_of_its_own(
     names = as_member.get("/api/executors").json()
     assert "demo" in names
     assert "script" not in names
+
+
+def test_what_a_script_says_is_edited_with_the_script_permission_only(
+    as_member: Client, member: User, project: Project, task: Task
+) -> None:
+    project.members.add(member)
+    member.user_permissions.add(Permission.objects.get(codename="start_run"))
+    attempt = TaskAttempt.objects.create(task=task, executor="script", branch="x", target_branch="main")
+    run = ExecutionProcess.objects.create(task_attempt=attempt, run_reason="codingagent", prompt="true")
+    address = f"/api/processes/{run.pk}"
+    refused = as_member.patch(address, {"prompt": "rm -rf /"}, content_type="application/json")
+    assert refused.status_code == 403
+    member.user_permissions.add(Permission.objects.get(codename="run_script"))
+    changed = as_member.patch(address, {"prompt": "false"}, content_type="application/json")
+    assert changed.json()["prompt"] == "false"
 
 
 def test_project_scripts_need_the_script_permission(

@@ -154,6 +154,15 @@ class TestTasks:
         ]
         assert patch(as_admin, f"/api/tasks/{task.id}", project_id=str(task.id)).status_code == 404
 
+    def test_a_task_with_attempts_stays_where_their_branches_are(
+        self, as_admin: Client, task: Task, tmp_path: Path
+    ) -> None:
+        other = post(as_admin, "/api/projects", repo_path=str(make_repository(tmp_path / "other"))).json()
+        task.attempts.create(executor="demo", branch="vibe/x", target_branch="main")
+        assert patch(as_admin, f"/api/tasks/{task.id}", project_id=other["id"]).status_code == 409
+        same = patch(as_admin, f"/api/tasks/{task.id}", project_id=str(task.project_id), title="New")
+        assert same.json()["title"] == "New"
+
     def test_delete(self, as_admin: Client, task: Task) -> None:
         assert as_admin.delete(f"/api/tasks/{task.id}").status_code == 204
         assert as_admin.get(f"/api/tasks/{task.id}").status_code == 404

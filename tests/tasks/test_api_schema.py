@@ -38,7 +38,7 @@ schema = (
 
 @schema.parametrize()
 @settings(
-    max_examples=scaled(200, 8), deadline=None, suppress_health_check=list(HealthCheck), derandomize=True
+    max_examples=scaled(200, 3), deadline=None, suppress_health_check=list(HealthCheck), derandomize=True
 )
 def test_every_answer_is_as_described(case: schemathesis.Case, admin: User) -> None:
     headers = {"Authorization": f"Bearer {issue_token(admin)}"}

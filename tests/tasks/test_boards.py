@@ -2,7 +2,7 @@ from typing import Any
 
 import pytest
 
-from tasks.boards import Card, columns
+from tasks.board.boards import Card, columns
 from tasks.templatetags.ui import hue, initials
 
 MINUTE = "2026-01-01T00:{:02d}:00.000000Z"

@@ -6,7 +6,7 @@ from typing import Any
 import orjson
 import pytest
 
-from tasks import conversation
+from tasks.logs import conversation
 
 SAMPLES = Path(__file__).resolve().parent.parent / "data" / "conversations"
 STAMP = "2026-01-01T00:00:00.000000Z"
@@ -56,7 +56,58 @@ def test_codex() -> None:
     assert (found[8]["tool"]["name"], found[9]["text"]) == ("docs.search", "3 results")
     assert found[11]["text"] == "[x] Read\n[ ] Write"
     assert found[16]["usage"] == {"input": 24763, "cached": 24448, "output": 122, "cost": None}
-    assert [one["text"] for one in found[17:]] == ["The model is overloaded.", "stream disconnected"]
+    assert [one["text"] for one in found[17:]] == [
+        "The model is overloaded. (Try again later.)",
+        "The model is overloaded.",
+    ]
+
+
+def test_gemini() -> None:
+    found = entries("gemini")
+    assert [one["kind"] for one in found] == [
+        *("system", "message", "delta", "delta", "tool", "result", "tool", "result", "tool", "result"),
+        *("system", "raw", "error", "usage"),
+    ]
+    assert [(one["role"], one["text"]) for one in found[1:4]] == [
+        ("user", "Look at the files."),
+        ("assistant", "I'll look at "),
+        ("assistant", "the files first."),
+    ]
+    assert found[4]["tool"] == {
+        "id": "list_directory-1-0",
+        "name": "list_directory",
+        "input": {"dir_path": "."},
+    }
+    assert (found[5]["text"], found[5]["result"]) == (
+        "Listed 2 item(s).",
+        {"id": "list_directory-1-0", "is_error": False},
+    )
+    assert (found[9]["text"], found[9]["result"]["is_error"]) == ("File not found.", True)
+    assert found[12]["text"] == "Reached max session turns"
+    assert found[13]["usage"] == {"input": 123, "cached": 6, "output": 18, "cost": None}
+
+
+def test_opencode() -> None:
+    found = entries("opencode")
+    assert [one["kind"] for one in found] == [
+        *("thinking", "message", "tool", "result", "tool", "result", "usage", "raw", "error", "error"),
+    ]
+    assert found[1]["text"] == "I'll look at the files first."
+    assert found[2]["tool"] == {
+        "id": "call_1",
+        "name": "bash",
+        "input": {"command": "ls", "description": "List files"},
+    }
+    assert (found[3]["text"], found[3]["result"]) == (
+        "README.md\nsrc\n",
+        {"id": "call_1", "is_error": False},
+    )
+    assert (found[5]["text"], found[5]["result"]) == (
+        "File not found: none.txt",
+        {"id": "call_2", "is_error": True},
+    )
+    assert found[6]["usage"] == {"input": 31, "cached": 5, "output": 8, "cost": 0.0021}
+    assert [one["text"] for one in found[8:]] == ["The model is overloaded.", "MessageAbortedError"]
 
 
 def test_an_error_result_of_claude_is_an_error() -> None:
@@ -77,9 +128,14 @@ def test_other_output_is_raw(style: str) -> None:
         '{"type":"assistant","message":{"role":"assistant","content":[{"type":"tool_use"}]}}',
         '{"type":"assistant","message":{"role":"assistant","content":[7]}}',
         *('{"type":"item.completed","item":[]}', '{"type":"turn.completed"}', '{"type":"error"}'),
+        *('{"type":"message","role":"assistant","content":7}', '{"type":"text","part":{"text":null}}'),
+        *(
+            '{"type":"tool_use","part":{"tool":"read"}}',
+            '{"type":"result","status":1,"usage":[1],"stats":[1]}',
+        ),
     ],
 )
-@pytest.mark.parametrize("style", ["claude", "codex"])
+@pytest.mark.parametrize("style", ["claude", "codex", "gemini", "opencode"])
 def test_a_line_of_no_known_shape_is_raw_and_never_an_error(line: str, style: str) -> None:
     found = conversation.normalise({"type": "stdout", "content": line, "timestamp": STAMP}, style)
     assert [(one["kind"], one["text"]) for one in found] == [("raw", line)]
@@ -96,6 +152,8 @@ def test_standard_error_and_the_boards_own_words_keep_their_kind() -> None:
     [
         ("claude", "3b0a2f5e-7d6c-4f9e-8a51-0c7f2d9e1b44"),
         ("codex", "0199a213-81c0-7800-8aa1-bbab2a035a53"),
+        ("gemini", "5f2c7a90-3d41-4e8b-9c06-a1b2c3d4e5f6"),
+        ("opencode", "ses_df1bf3820ffeq9IxU1woItxYFR"),
     ],
 )
 def test_the_session_is_found_in_the_log(tmp_path: Path, name: str, session: str) -> None:
@@ -109,3 +167,11 @@ def test_the_session_is_found_in_the_log(tmp_path: Path, name: str, session: str
     assert conversation.session_of(str(log), name) == session
     assert conversation.session_of(str(log), "text") == ""
     assert conversation.session_of(str(tmp_path / "nothing"), name) == ""
+
+
+@pytest.mark.parametrize("said", ["--dangerous", "", "a b", "x" * 251, 7])
+def test_what_would_be_an_option_or_is_no_name_is_no_session(tmp_path: Path, said: Any) -> None:
+    log = tmp_path / "log.jsonl"
+    line = orjson.dumps({"session_id": said}).decode()
+    log.write_bytes(orjson.dumps({"type": "stdout", "content": line, "timestamp": STAMP}) + b"\n")
+    assert conversation.session_of(str(log), "claude") == ""

@@ -29,7 +29,24 @@ def test_the_command_adds_and_changes_an_executor() -> None:
     assert command("--remove", "tests") == "Removed tests."
 
 
-@pytest.mark.parametrize("words", [["name"], ["name", "--"], ["bad name", "--", "x"]])
+def test_options_may_stand_behind_the_name() -> None:
+    command("--env", "A", "mine", "--env", "B_*", "--format", "codex", "--", "run", "--env", "C")
+    row = Executor.objects.get(name="mine")
+    assert (row.argv, row.output_format, row.env) == (["run", "--env", "C"], "codex", ["A", "B_*"])
+    assert command("mine", "--remove") == "Removed mine."
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["name"],
+        ["name", "--"],
+        ["bad name", "--", "x"],
+        ["name", "make", "test"],
+        ["name", "--wrong", "--", "x"],
+        ["name", "--format", "none", "--", "x"],
+    ],
+)
 def test_the_command_refuses_what_is_no_executor(words: list[str]) -> None:
     with pytest.raises(CommandError):
         command(*words)
@@ -85,13 +102,23 @@ def test_the_prompt_is_put_where_it_belongs(
     assert (built.argv, built.stdin) == (expected, stdin)
 
 
-def test_a_follow_up_continues_the_session_where_there_is_one() -> None:
-    claude = executors.BUILTIN["claude"]
-    first = executors.build_command(claude, "hello", "", "script.sh")
-    second = executors.build_command(claude, "and now", "s-1", "script.sh")
-    assert "--resume" not in first.argv
-    assert second.argv[-2:] == ["--resume", "s-1"]
-    assert second.stdin == "and now"
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("claude", ["--resume", "s-1"]),
+        ("codex", ["resume", "s-1", "-"]),
+        ("gemini", ["--resume", "s-1"]),
+        ("opencode", ["--session", "s-1"]),
+    ],
+)
+def test_a_follow_up_continues_the_session_where_there_is_one(name: str, words: list[str]) -> None:
+    agent = executors.BUILTIN[name]
+    first = executors.build_command(agent, "hello", "", "script.sh")
+    second = executors.build_command(agent, "and now", "s-1", "script.sh")
+    assert words[0] not in first.argv
+    assert second.argv[-len(words) :] == words
+    # Not an argument: others on the machine see those, and their length is limited.
+    assert (first.stdin, second.stdin) == ("hello", "and now")
 
 
 def test_the_environment_is_an_allow_list(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,69 +1,23 @@
-"""Merge, rebase and discard on real repositories: all or nothing, and nothing of anybody's lost."""
+"""Status, rebase and discard on real repositories: all or nothing, and nothing of anybody's lost."""
 
-from collections.abc import Callable
+import os
+import signal
 from pathlib import Path
 
 import pytest
 from django.conf import settings as django_settings
 from django.contrib.auth.models import User
 
-from tasks import finish, git, journal, worktrees
+from tasks import diffs, git, worktrees
 from tasks.errors import Refused
-from tasks.models import ExecutionProcess, Project, Task, TaskAttempt
+from tasks.finishing import finish, journal, merging, operations
+from tasks.models import TaskAttempt
 from tests.repositories import git as plain
+from tests.repositories import make_repository
+from tests.runs import wait_for
+from tests.tasks.attempts import commit, folder, refused
 
 pytestmark = pytest.mark.django_db
-
-
-def start(task: Task, target: str = "main") -> TaskAttempt:
-    made = TaskAttempt.objects.create(task=task, executor="demo", target_branch=target, branch="")
-    created = worktrees.create(task.project, made.pk, task.title, target)
-    made.branch, made.base_commit, made.worktree = created.branch, created.base_commit, str(created.path)
-    made.save()
-    return made
-
-
-@pytest.fixture
-def attempt(task: Task) -> TaskAttempt:
-    return start(task)
-
-
-def folder(attempt: TaskAttempt) -> Path:
-    return Path(attempt.worktree or "")
-
-
-def commit(place: Path, name: str, content: str, message: str = "change") -> str:
-    (place / name).write_text(content)
-    plain(place, "add", "-A")
-    plain(place, "commit", "-q", "-m", message)
-    return plain(place, "rev-parse", "HEAD").strip()
-
-
-def everything(repository: Path) -> dict[str, object]:
-    """All that an operation could change: references, files, indexes."""
-    state: dict[str, object] = {"refs": plain(repository, "for-each-ref"), "journal": len(journal.read_all())}
-    for place in git.checkouts(repository):
-        files = {
-            str(path.relative_to(place)): path.read_bytes()
-            for path in sorted(place.rglob("*"))
-            if path.is_file() and ".git" not in path.parts
-        }
-        state[str(place)] = (
-            files,
-            plain(place, "status", "--porcelain"),
-            plain(place, "symbolic-ref", "HEAD"),
-        )
-        assert not git.git_folder(place, "index.lock").exists()
-    return state
-
-
-def refused(repository: Path, act: Callable[[], object]) -> Refused:
-    """The refusal, after which nothing has changed."""
-    before = everything(repository)
-    with pytest.raises(Refused) as caught:
-        act()
-    assert everything(repository) == before
-    return caught.value
 
 
 class TestStatus:
@@ -89,224 +43,26 @@ class TestStatus:
         assert (found["dirty"], found["conflicts"]) == (True, ("README.md",))
         assert plain(repository, "count-objects") == objects
 
+    def test_folder_with_a_colon_in_its_name(self, tmp_path: Path) -> None:
+        repository = make_repository(tmp_path / "a:b")
+        with merging.throwaway_objects(repository) as env:
+            tree = git.tree_of(repository, "HEAD")
+            assert merging.merge(repository, "HEAD", "HEAD", env) == merging.Merged(tree, ())
+
+    def test_worktree_that_git_cannot_read_is_a_refusal(self, attempt: TaskAttempt) -> None:
+        (folder(attempt) / ".git").write_text("gitdir: /nowhere\n")
+        with pytest.raises(Refused, match="not a git repository"):
+            finish.status(attempt)
+
     def test_worktree_and_branch_gone(self, attempt: TaskAttempt, repository: Path) -> None:
         worktrees.remove(repository, folder(attempt))
         plain(repository, "branch", "-D", attempt.branch)
         assert finish.status(attempt)["ahead"] == 0
 
-
-class TestMerge:
-    def test_merge_commit_into_a_clean_working_copy(
-        self, attempt: TaskAttempt, repository: Path, admin: User
-    ) -> None:
-        tip = commit(folder(attempt), "new", "1")
-        old = commit(repository, "other", "1")
-        merged = finish.merge(attempt, "merge", admin)
-        assert plain(repository, "rev-list", "--parents", "-1", "main").split() == [
-            merged.merge_commit,
-            old,
-            tip,
-        ]
-        assert (repository / "new").read_text() == "1"
-        assert plain(repository, "status", "--porcelain") == ""
-        assert (merged.outcome, merged.task.status) == ("merged", "done")
-
-    def test_squash_is_one_commit_with_the_title(
-        self, attempt: TaskAttempt, repository: Path, admin: User
-    ) -> None:
+    def test_attempt_that_has_ended(self, attempt: TaskAttempt, repository: Path, admin: User) -> None:
         commit(folder(attempt), "a", "1")
-        commit(folder(attempt), "b", "1")
-        finish.merge(attempt, "squash", admin)
-        assert plain(repository, "log", "--format=%s").split("\n")[:2] == [attempt.task.title, "Start"]
-
-    def test_fast_forward(self, attempt: TaskAttempt, repository: Path, admin: User) -> None:
-        tip = commit(folder(attempt), "a", "1")
-        assert finish.merge(attempt, "ff", admin).merge_commit == tip
-        assert plain(repository, "rev-parse", "main").strip() == tip
-
-    def test_fast_forward_needs_a_rebase_first(
-        self, attempt: TaskAttempt, repository: Path, admin: User
-    ) -> None:
-        commit(folder(attempt), "a", "1")
-        commit(repository, "b", "1")
-        assert "rebase" in refused(repository, lambda: finish.merge(attempt, "ff", admin)).message
-        finish.rebase(attempt, admin)
-        finish.merge(attempt, "ff", admin)
-
-    def test_what_is_not_committed_is_merged_too(
-        self, attempt: TaskAttempt, repository: Path, admin: User
-    ) -> None:
-        (folder(attempt) / "untracked").write_text("1")
-        (folder(attempt) / "README.md").unlink()
-        finish.merge(attempt, "merge", admin)
-        assert (repository / "untracked").exists()
-        assert not (repository / "README.md").exists()
-        assert plain(folder(attempt), "status", "--porcelain") == ""
-
-    def test_target_that_is_checked_out_nowhere(
-        self, attempt: TaskAttempt, repository: Path, admin: User
-    ) -> None:
-        plain(repository, "checkout", "-q", "-b", "elsewhere")
-        commit(folder(attempt), "a", "1")
-        finish.merge(attempt, "merge", admin)
-        assert not (repository / "a").exists()
-        assert plain(repository, "show", "main:a") == "1"
-
-    def test_untracked_files_of_the_working_copy_that_are_not_in_the_way(
-        self, attempt: TaskAttempt, repository: Path, admin: User
-    ) -> None:
-        (repository / "mine").write_text("mine")
-        commit(folder(attempt), "a", "1")
-        finish.merge(attempt, "merge", admin)
-        assert (repository / "mine").read_text() == "mine"
-
-    def test_merged_behind_our_back_is_recorded(
-        self, attempt: TaskAttempt, repository: Path, admin: User
-    ) -> None:
-        tip = commit(folder(attempt), "a", "1")
-        plain(repository, "merge", "-q", attempt.branch)
-        assert finish.merge(attempt, "merge", admin).merge_commit == tip
-
-    def test_failing_hooks_do_not_run(self, attempt: TaskAttempt, repository: Path, admin: User) -> None:
-        for name in ("pre-commit", "pre-merge-commit", "commit-msg", "post-merge", "reference-transaction"):
-            hook = repository / ".git/hooks" / name
-            hook.parent.mkdir(exist_ok=True)
-            hook.write_text("#!/bin/sh\nexit 1\n")
-            hook.chmod(0o755)
-        (folder(attempt) / "a").write_text("1")
-        finish.merge(attempt, "merge", admin)
-        assert (repository / "a").exists()
-
-    def test_account_without_a_git_identity_commits_in_the_persons_name(
-        self,
-        attempt: TaskAttempt,
-        repository: Path,
-        admin: User,
-        monkeypatch: pytest.MonkeyPatch,
-        tmp_path: Path,
-    ) -> None:
-        monkeypatch.setenv("HOME", str(tmp_path))
-        monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
-        (folder(attempt) / "a").write_text("1")
-        finish.merge(attempt, "merge", admin)
-        for commit_made in ("main", "main^2"):
-            assert (
-                plain(repository, "show", "-s", "--format=%an <%ae>", commit_made)
-                == "admin <admin@localhost>\n"
-            )
-
-    def test_branch_and_file_that_look_like_options(
-        self, attempt: TaskAttempt, repository: Path, admin: User
-    ) -> None:
-        plain(repository, "update-ref", "refs/heads/--force", "main")
-        attempt.target_branch = "--force"
-        attempt.save()
-        commit(folder(attempt), "--exec=x", "1")
-        finish.rebase(attempt, admin)
-        finish.merge(attempt, "merge", admin)
-        assert plain(repository, "show", "refs/heads/--force:--exec=x") == "1"
-
-    def test_shallow_clone(self, repository: Path, tmp_path: Path, admin: User) -> None:
-        commit(repository, "second", "1")
-        plain(tmp_path, "clone", "-q", "--depth", "1", f"file://{repository}", "shallow")
-        project = Project.objects.create(name="s", repo_path=str(tmp_path / "shallow"), target_branch="main")
-        attempt = start(Task.objects.create(project=project, title="t"))
-        commit(folder(attempt), "a", "1")
-        assert finish.status(attempt)["ahead"] == 1
-        finish.merge(attempt, "merge", admin)
-        assert (tmp_path / "shallow/a").exists()
-
-    def test_repository_that_is_itself_a_worktree(
-        self, repository: Path, tmp_path: Path, admin: User
-    ) -> None:
-        plain(repository, "worktree", "add", "-q", "-b", "side", str(tmp_path / "side"))
-        project = Project.objects.create(name="s", repo_path=str(tmp_path / "side"), target_branch="side")
-        attempt = start(Task.objects.create(project=project, title="t"), "side")
-        commit(folder(attempt), "a", "1")
-        finish.rebase(attempt, admin)
-        finish.merge(attempt, "squash", admin)
-        assert (tmp_path / "side/a").exists()
-        assert not (repository / "a").exists()
-
-
-class TestMergeRefused:
-    def test_conflict_names_the_files(self, attempt: TaskAttempt, repository: Path, admin: User) -> None:
-        commit(folder(attempt), "README.md", "ours\n")
-        commit(repository, "README.md", "theirs\n")
-        assert refused(repository, lambda: finish.merge(attempt, "merge", admin)).files == ("README.md",)
-
-    def test_local_changes_in_the_working_copy(
-        self, attempt: TaskAttempt, repository: Path, admin: User
-    ) -> None:
-        commit(folder(attempt), "a", "1")
-        (repository / "README.md").write_text("mine")
-        error = refused(repository, lambda: finish.merge(attempt, "merge", admin))
-        assert error.files == ("README.md",)
-        assert str(repository) in error.message
-
-    def test_untracked_file_in_the_way(self, attempt: TaskAttempt, repository: Path, admin: User) -> None:
-        commit(folder(attempt), "a", "1")
-        (repository / "a").write_text("mine")
-        assert "overwritten" in refused(repository, lambda: finish.merge(attempt, "merge", admin)).message
-
-    def test_locked_index(self, attempt: TaskAttempt, repository: Path, admin: User) -> None:
-        commit(folder(attempt), "a", "1")
-        lock = repository / ".git/index.lock"
-        lock.write_text("")
-        with pytest.raises(Refused, match="index is locked"):
-            finish.merge(attempt, "merge", admin)
-        lock.unlink()
-        assert finish.merge(attempt, "merge", admin).outcome == "merged"
-
-    def test_merge_under_way_in_the_working_copy(
-        self, attempt: TaskAttempt, repository: Path, admin: User
-    ) -> None:
-        commit(folder(attempt), "a", "1")
-        plain(repository, "checkout", "-q", "-b", "x")
-        commit(repository, "b", "1")
-        plain(repository, "checkout", "-q", "main")
-        plain(repository, "merge", "-q", "--no-commit", "--no-ff", "x")
-        assert (
-            "merge is under way" in refused(repository, lambda: finish.merge(attempt, "merge", admin)).message
-        )
-
-    def test_nothing_was_done(self, attempt: TaskAttempt, repository: Path, admin: User) -> None:
-        assert (
-            "nothing to merge" in refused(repository, lambda: finish.merge(attempt, "merge", admin)).message
-        )
-
-    def test_run_goes_on(self, attempt: TaskAttempt, repository: Path, admin: User) -> None:
-        commit(folder(attempt), "a", "1")
-        ExecutionProcess.objects.create(task_attempt=attempt, run_reason="codingagent", status="running")
-        assert "still goes on" in refused(repository, lambda: finish.merge(attempt, "merge", admin)).message
-
-    def test_worktree_on_another_branch(self, attempt: TaskAttempt, repository: Path, admin: User) -> None:
-        plain(folder(attempt), "checkout", "-q", "-b", "agent-idea")
-        commit(folder(attempt), "a", "1")
-        assert "'agent-idea'" in refused(repository, lambda: finish.merge(attempt, "merge", admin)).message
-
-    def test_target_is_gone(self, attempt: TaskAttempt, repository: Path, admin: User) -> None:
-        commit(folder(attempt), "a", "1")
-        plain(repository, "branch", "-m", "main", "trunk")
-        assert (
-            "no branch 'main'" in refused(repository, lambda: finish.merge(attempt, "merge", admin)).message
-        )
-
-    def test_twice(self, attempt: TaskAttempt, repository: Path, admin: User) -> None:
-        commit(folder(attempt), "a", "1")
-        finish.merge(attempt, "merge", admin)
-        assert "merged already" in refused(repository, lambda: finish.merge(attempt, "merge", admin)).message
-
-    def test_unknown_strategy(self, attempt: TaskAttempt, admin: User) -> None:
-        with pytest.raises(Refused) as caught:
-            finish.merge(attempt, "octopus", admin)
-        assert caught.value.status == 422
-
-    def test_repository_is_gone(self, attempt: TaskAttempt, project: Project, admin: User) -> None:
-        project.repo_path = "/nonexistent"
-        project.save()
-        with pytest.raises(Refused, match="is gone"):
-            finish.merge(TaskAttempt.objects.get(pk=attempt.pk), "merge", admin)
+        ended = finish.merge(attempt, "squash", admin)
+        assert finish.status(ended)["ahead"] == finish.status(ended)["behind"] == 0
 
 
 class TestRebase:
@@ -366,6 +122,10 @@ class TestRebase:
         place = folder(attempt)
         for number in range(5):
             commit(place, f"file{number % 2}", f"{number}\n" * 5, f"commit {number}")
+        plain(place, "-c", "i18n.commitEncoding=ISO-8859-1", "commit", "-q", "--amend", "-m", "Tïtle")
+        commit(repository, "a", "1")
+        plain(place, "merge", "-q", "--no-edit", "main")
+        commit(place, "after", "1", "after the merge")
         commit(repository, "b", "1")
         plain(place, "branch", "copy")
         finish.rebase(attempt, admin)
@@ -394,6 +154,15 @@ class TestDiscard:
         assert (ended.outcome, ended.worktree, place.exists()) == ("discarded", None, False)
         assert git.branches(repository) == ["main"]
 
+    def test_keeps_what_is_in_the_index_alone(
+        self, attempt: TaskAttempt, repository: Path, admin: User
+    ) -> None:
+        (folder(attempt) / "precious").write_text("staged")
+        plain(folder(attempt), "add", "precious")
+        (folder(attempt) / "precious").unlink()
+        ref = finish.discard(attempt, admin).kept_ref
+        assert plain(repository, "show", f"{ref}^2:precious") == "staged"
+
     def test_work_on_another_branch_and_detached(
         self, attempt: TaskAttempt, repository: Path, admin: User
     ) -> None:
@@ -403,6 +172,16 @@ class TestDiscard:
         ref = finish.discard(attempt, admin).kept_ref
         assert git.is_ancestor(repository, tip, ref)
         assert git.is_ancestor(repository, loose, ref)
+
+    def test_branch_deleted_behind_our_back(
+        self, attempt: TaskAttempt, repository: Path, admin: User
+    ) -> None:
+        commit(folder(attempt), "committed", "1")
+        (folder(attempt) / "untracked").write_text("2")
+        plain(repository, "update-ref", "-d", f"refs/heads/{attempt.branch}")
+        ref = finish.discard(attempt, admin).kept_ref
+        assert plain(repository, "show", f"{ref}:committed", f"{ref}:untracked") == "12"
+        assert git.is_ancestor(repository, attempt.base_commit, ref)
 
     def test_nothing_done_leaves_nothing(self, attempt: TaskAttempt, repository: Path, admin: User) -> None:
         assert finish.discard(attempt, admin).kept_ref == ""
@@ -425,41 +204,116 @@ class TestDiscard:
         kept = Path(django_settings.VIBE_DATA) / "kept" / str(attempt.pk) / "inner"
         assert plain(kept, "show", "HEAD:file") == "precious"
 
-
-class TestUpkeep:
-    def test_kept_work_expires(self, attempt: TaskAttempt, repository: Path, admin: User) -> None:
-        commit(folder(attempt), "a", "1")
-        finish.discard(attempt, admin)
-        assert finish.expire_kept_refs() == 0
-        assert finish.expire_kept_refs(days=-1) == 1
-        assert TaskAttempt.objects.get(pk=attempt.pk).kept_ref == ""
-        assert "kept" not in plain(repository, "for-each-ref")
-
-    def test_ended_worktree_goes_after_its_time(
-        self, attempt: TaskAttempt, repository: Path, admin: User
+    def test_work_inside_a_submodule_is_kept_and_its_place_said(
+        self, attempt: TaskAttempt, repository: Path, admin: User, tmp_path: Path
     ) -> None:
-        commit(folder(attempt), "a", "1")
-        finish.merge(attempt, "squash", admin)
-        assert finish.remove_ended_worktrees() == 0
-        assert finish.remove_ended_worktrees(days=-1) == 1
-        assert not folder(attempt).exists()
-        assert git.branches(repository) == ["main"]
+        place, inner = folder(attempt), make_repository(tmp_path / "inner")
+        for name in ("pure", "work", "ahead"):
+            plain(place, "-c", "protocol.file.allow=always", "submodule", "--quiet", "add", str(inner), name)
+        plain(place, "commit", "-q", "-m", "submodules")
+        commit(place / "ahead", "committed", "1")
+        plain(place / "ahead", "checkout", "-q", "HEAD~1")
+        commit(place / "work", "committed", "1")
+        (place / "work/loose").write_text("2")
+        ref = finish.discard(attempt, admin).kept_ref
+        kept = Path(django_settings.VIBE_DATA) / "kept" / str(attempt.pk)
+        assert f"{kept}:\nahead\nwork\n" in plain(repository, "show", "-s", "--format=%B", ref)
+        assert sorted(path.name for path in kept.iterdir()) == ["ahead", "work"]
+        assert plain(kept / "ahead", "show", "main:committed") == "1"
+        assert plain(kept / "work", "show", "HEAD:committed") == "1"
+        assert plain(kept / "work", "status", "--porcelain") == "?? loose\n"
 
-    def test_ended_worktree_with_new_work_stays_unless_asked(self, attempt: TaskAttempt, admin: User) -> None:
-        commit(folder(attempt), "a", "1")
-        finish.merge(attempt, "merge", admin)
-        (folder(attempt) / "later").write_text("1")
-        assert finish.remove_ended_worktrees(days=-1) == 0
-        assert finish.remove_ended_worktrees(days=-1, even_dirty=True) == 1
-        assert TaskAttempt.objects.get(pk=attempt.pk).kept_ref
 
-    def test_open_attempts_are_not_touched(self, attempt: TaskAttempt) -> None:
-        assert finish.remove_ended_worktrees(days=-1) == 0
+class TestJournal:
+    def test_one_operation_at_a_time_until_its_last_git_has_ended(
+        self, repository: Path, tmp_path: Path
+    ) -> None:
+        link = tmp_path / "link"
+        link.symlink_to(repository)
+        operation = journal.Operation("some attempt", str(link), "reason", ())
+        journal.write(operation)
+        assert not journal.under_way("some attempt")
+        with journal.only_one(repository):
+            assert journal.under_way("some attempt")
+            stay = "alias.stay=!sleep 60 >/dev/null 2>&1 & echo $!"
+            pid = int(git.run("-c", stay, "stay", cwd=repository).text)
+        assert journal.under_way("some attempt")
+        os.kill(pid, signal.SIGKILL)
+        wait_for(lambda: not journal.under_way("some attempt"), "the end of the lock")
+        journal.erase("some attempt")
 
-    def test_drop_worktree_keeps_uncommitted_work(self, attempt: TaskAttempt, repository: Path) -> None:
-        (folder(attempt) / "a").write_text("1")
-        place = folder(attempt)
-        finish.drop_worktree(attempt)
-        assert not place.exists()
-        assert plain(repository, "show", f"{worktrees.kept_ref(attempt.pk)}:a") == "1"
-        assert attempt.branch in git.branches(repository)
+    def test_names_that_are_not_utf8(self) -> None:
+        operation = journal.Operation("some attempt", "/repository", "reason", (), remove="/\udcff")
+        journal.write(operation)
+        assert journal.read("some attempt") == operation
+        journal.erase("some attempt")
+
+
+@pytest.mark.parametrize(
+    ("end", "whose"), [("merge", "target"), ("merge", "own"), ("rebase", "own"), ("discard", "own")]
+)
+def test_commit_that_comes_after_the_plan_was_made_is_not_lost(
+    end: str,
+    whose: str,
+    attempt: TaskAttempt,
+    repository: Path,
+    admin: User,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    commit(folder(attempt), "a", "1")
+    commit(repository, "b", "1")
+    plain(repository, "checkout", "-q", "--detach")
+    branch = attempt.branch if whose == "own" else "main"
+    late: list[str] = []
+    move = operations.move_references
+
+    def move_too_late(operation: journal.Operation) -> None:
+        if not late:
+            late.append(
+                plain(repository, "commit-tree", "-p", branch, "-m", "late", f"{branch}^{{tree}}").strip()
+            )
+            plain(repository, "update-ref", f"refs/heads/{branch}", late[0])
+        move(operation)
+
+    monkeypatch.setattr(operations, "move_references", move_too_late)
+    acts = {
+        "merge": lambda: finish.merge(attempt, "merge", admin).merge_commit,
+        "rebase": lambda: finish.rebase(attempt, admin).branch,
+        "discard": lambda: finish.discard(attempt, admin).kept_ref,
+    }
+    made = acts[end]()
+    assert "late" in plain(repository, "log", "--format=%s", made, "main").split("\n")
+
+
+def test_no_program_of_the_repositorys_configuration_runs_but_filters_and_merge_drivers(
+    attempt: TaskAttempt, repository: Path, admin: User, tmp_path: Path
+) -> None:
+    place, ran = folder(attempt), tmp_path / "ran"
+    program = tmp_path / "program"
+    program.write_text(f'#!/bin/sh\necho "$1" >>{ran}\ncat\n')
+    program.chmod(0o755)
+    for repo in (repository, make_repository(place / "inner")):
+        for name in (
+            "core.fsmonitor", "core.pager", "core.editor", "core.sshCommand", "core.askPass", "gpg.program",
+            "diff.external", "diff.x.command", "diff.x.textconv", "merge.x.driver", "filter.x.clean",
+            "filter.x.smudge", "pager.diff", "pager.status", "credential.helper", "sequence.editor",
+        ):  # fmt: skip
+            plain(repo, "config", name, f"{program} {name}")
+        hooks = Path(plain(repo, "rev-parse", "--path-format=absolute", "--git-path", "hooks").strip())
+        for name in ("pre-commit", "post-index-change", "post-checkout", "reference-transaction"):
+            hooks.joinpath(name).write_text(f"#!/bin/sh\necho hook {name} >>{ran}\n")
+            hooks.joinpath(name).chmod(0o755)
+    for name in ("commit.gpgSign", "log.showSignature"):
+        plain(repository, "config", name, "true")
+    (repository / ".git/info").mkdir(exist_ok=True)
+    (repository / ".git/info/attributes").write_text("* filter=x diff=x merge=x\n")
+    plain(place, "add", "inner")
+    (place / "README.md").write_text("ours\n")
+    (place / "inner/new").write_text("new\n")
+    commit(repository, "README.md", "theirs\n")
+    ran.unlink()
+    assert len(diffs.of_attempt(attempt)) == 2
+    assert finish.status(attempt)["behind"] == 1
+    finish.rebase(attempt, admin)
+    finish.merge(attempt, "merge", admin)
+    assert set(ran.read_text().split()) == {"filter.x.clean", "filter.x.smudge", "merge.x.driver"}

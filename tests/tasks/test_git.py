@@ -37,6 +37,7 @@ class TestCheckRepository:
         link = tmp_path / "link"
         link.symlink_to(repository)
         assert git.check_repository(str(link), ROOTS).path == repository
+        assert git.check_repository(str(repository), [link]).path == repository
         (tmp_path / "out").symlink_to("/etc")
         assert "outside" in refusal(tmp_path / "out")
 
@@ -47,8 +48,10 @@ class TestCheckRepository:
     def test_outside_of_the_roots(self) -> None:
         assert "VIBE_REPO_ROOTS" in refusal("/etc")
 
-    def test_no_such_folder(self, tmp_path: Path) -> None:
-        assert "no folder" in refusal(tmp_path / "nowhere")
+    @pytest.mark.parametrize("name", ["nowhere", "loop", "a" * 300])
+    def test_no_such_folder(self, name: str, tmp_path: Path) -> None:
+        (tmp_path / "loop").symlink_to("loop")
+        assert "no folder" in refusal(tmp_path / name)
 
     def test_no_repository(self, tmp_path: Path) -> None:
         assert "git init" in refusal(tmp_path)
@@ -109,8 +112,14 @@ class TestRun:
             git.run("status", cwd=tmp_path / "gone")
 
     def test_stops_what_takes_too_long(self, repository: Path) -> None:
-        with pytest.raises(git.GitError, match="longer than"):
-            git.run("-c", "alias.nap=!sleep 60", "nap", cwd=repository, timeout=0.2)
+        with pytest.raises(git.TookTooLong, match="longer than"), git.at_most(0.2):
+            git.run("-c", "alias.nap=!sleep 60", "nap", cwd=repository)
+
+    def test_stops_what_takes_too_long_though_its_program_has_left_its_session(
+        self, repository: Path
+    ) -> None:
+        with pytest.raises(git.TookTooLong), git.at_most(0.2):
+            git.run("-c", "alias.nap=!setsid sleep 5; sleep 60", "nap", cwd=repository)
 
 
 def test_checkouts_names_the_branch_of_each_worktree(repository: Path, tmp_path: Path) -> None:

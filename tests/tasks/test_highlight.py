@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tasks import highlight, markdown
+from tasks.board import highlight, markdown
 
 CODE = st.text(st.sampled_from("abcdef01 \t(){}[]'\"\\#/*=<>&;:,.\r\ufeff\u2028é😀\x00\x0c"), max_size=40)
 

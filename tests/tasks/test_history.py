@@ -6,7 +6,8 @@ from django.contrib.auth.models import User
 from django.test import Client
 
 from events.actors import actor
-from tasks.history import of_task
+from events.models import DatabaseChange
+from tasks.board.history import of_task
 from tasks.models import ExecutionProcess, Project, Task, TaskAttempt
 from tasks.tokens import issue_token
 from vibe.middleware import change_actor
@@ -50,6 +51,28 @@ def test_attempts_and_runs_belong_to_it(task: Task, boss: User) -> None:
     assert len(of_task(task, boss, limit=2)) == 2
 
 
+def test_deleted_attempts_and_runs_are_told_of(task: Task, boss: User) -> None:
+    attempt = TaskAttempt.objects.create(task=task, executor="x", branch="b", target_branch="main")
+    kept = TaskAttempt.objects.create(task=task, executor="x", branch="c", target_branch="main")
+    other = Task.objects.create(project=task.project, title="of another task")
+    elsewhere = TaskAttempt.objects.create(task=other, executor="x", branch="d", target_branch="main")
+    for one in (attempt, kept, elsewhere):
+        ExecutionProcess.objects.create(task_attempt=one, run_reason="codingagent")
+    with actor("admin", user=boss):
+        kept.processes.all().delete()
+        for one in (attempt, elsewhere):
+            one.delete()
+    entries = of_task(task, boss)
+    assert [(entry["actor_label"], entry["operation"], entry["table"]) for entry in entries[:3]] == [
+        ("boss in the admin", "remove", "task_attempts"),
+        ("boss in the admin", "remove", "execution_processes"),
+        ("boss in the admin", "remove", "execution_processes"),
+    ]
+    assert entries[0]["old"]["branch"] == "b"
+    assert [entry["operation"] for entry in entries[3:]] == ["add"] * 5
+    assert str(elsewhere.pk) not in {entry["object_id"] for entry in entries}
+
+
 def test_nothing_from_before_a_task_came_into_sight(task: Task) -> None:
     anna = User.objects.create(username="anna")
     Task.objects.filter(pk=task.pk).update(title="secret")
@@ -90,9 +113,14 @@ def test_admin_lists_changes_and_lets_nobody_change_them(task: Task, boss: User)
     page = browser.get("/admin/events/databasechange/")
     assert b"made the task" in page.content
     assert browser.get("/admin/events/databasechange/add/").status_code == 403
-    chosen = {"action": "delete_selected", "_selected_action": ["1"]}
+    row = DatabaseChange.objects.get(object_id=task.pk)
+    chosen = {"action": "delete_selected", "_selected_action": [row.pk], "post": "yes"}
     browser.post("/admin/events/databasechange/", chosen)
-    assert len(of_task(task, boss)) == 1
+    assert browser.post(f"/admin/events/databasechange/{row.pk}/delete/", {"post": "yes"}).status_code == 403
+    address = f"/admin/events/databasechange/{row.pk}/change/"
+    assert browser.post(address, {"table": "forged"}).status_code == 403
+    assert browser.get(address).status_code == 200
+    assert DatabaseChange.objects.get(object_id=task.pk).table == "tasks"
 
 
 def test_middleware_keeps_the_chain_asynchronous() -> None:

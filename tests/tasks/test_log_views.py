@@ -1,6 +1,8 @@
 """The parts of a log that the page asks for, by HTTP."""
 
 import json
+import threading
+from collections.abc import AsyncGenerator
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -10,8 +12,9 @@ from asgiref.sync import sync_to_async
 from django.contrib.auth.models import User
 from django.test import AsyncClient, Client
 
-from tasks import housekeeping, runfiles
+from tasks.logs import log_views
 from tasks.models import ExecutionProcess, Task, TaskAttempt
+from tasks.runs import housekeeping, runfiles
 from tasks.supervision.records import record
 from tasks.tokens import issue_token
 
@@ -144,3 +147,22 @@ async def test_a_search_streams_its_hits(admin: User, process: ExecutionProcess)
         answer = await client.get(f"/api/processes/{process.pk}/logs/search?{query}", headers=headers)
         assert answer.status_code == 422
         assert words in answer.json()["detail"]
+
+
+async def test_a_search_gives_its_turn_back_also_when_its_reader_leaves(
+    process: ExecutionProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(log_views, "_searches", threading.BoundedSemaphore(1))
+
+    def hits() -> AsyncGenerator[bytes]:
+        query = {"query": "line", "regex": False, "case": False}
+        return log_views._hits(runfiles.folder_of(process.pk).path, query)
+
+    left = hits()
+    assert await anext(left)
+    (refusal,) = [part async for part in hits()]
+    assert b"Many searches" in refusal
+    await left.aclose()
+    for _ in range(2):
+        said = b"".join([part async for part in hits()])
+        assert json.loads(said.splitlines()[-1])["hits"] == 100

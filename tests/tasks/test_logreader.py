@@ -65,6 +65,19 @@ def test_any_line_is_found_by_its_number(log: tuple[Path, bytes, list[str]]) -> 
     assert index.offset(len(contents)) == reader.size()
 
 
+def test_a_packed_log_is_not_unpacked_to_find_a_line(tmp_path: Path) -> None:
+    contents = [f"{number} " + "x" * 1000 for number in range(4000)]
+    write(tmp_path, contents)
+    plain = LineIndex(LogReader(tmp_path))
+    expected = [plain.offset(number) for number in range(0, 4000, 100)]
+    compress(tmp_path)
+    packed = tmp_path / "log.jsonl.gz"
+    first = json.loads((tmp_path / "log.jsonl.gz.index").read_text())["places"][1]
+    packed.write_bytes(b"\0" * first + packed.read_bytes()[first:])  # what is not looked at may be broken
+    index = LineIndex(LogReader(tmp_path))
+    assert [index.offset(number) for number in range(1200, 4000, 100)] == expected[12:]
+
+
 def test_going_back_by_lines(log: tuple[Path, bytes, list[str]]) -> None:
     folder, data, contents = log
     reader, index = LogReader(folder), LineIndex(LogReader(folder))

@@ -5,22 +5,23 @@ import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from django.contrib.auth.models import User
 from django.core.management import CommandError, call_command
 from django.utils import timezone
-from mcp import Client, StdioServerParameters
 
 from events.models import DatabaseChange
 from tasks.management.commands import mcp
-from tasks.mcp_server import make_server
 from tasks.models import ApiToken, Project
 from tasks.projects import create_project
 from tasks.tokens import issue_token
 from tests.live import ROOT, LiveServer
 from tests.sse_client import connect
+
+if TYPE_CHECKING:
+    from mcp import Client
 
 TOOLS = {
     *("list_projects", "list_tasks", "read_task", "list_executors", "read_log", "read_diff"),
@@ -35,8 +36,11 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveServer]:
 
 
 @asynccontextmanager
-async def agent(server: LiveServer, *args: str, **env: str) -> AsyncIterator[Client]:
+async def agent(server: LiveServer, *args: str, **env: str) -> "AsyncIterator[Client]":
     """A client of `manage.py mcp`, started from another folder, as agents start it."""
+    # Not above: it takes long to load, and each process of the suite loads all of its modules.
+    from mcp import Client, StdioServerParameters
+
     parameters = StdioServerParameters(
         command=sys.executable,
         args=[str(ROOT / "manage.py"), "mcp", *args],
@@ -47,14 +51,14 @@ async def agent(server: LiveServer, *args: str, **env: str) -> AsyncIterator[Cli
         yield client
 
 
-async def call(client: Client, tool: str, **arguments: Any) -> Any:
+async def call(client: "Client", tool: str, **arguments: Any) -> Any:
     answer = await client.call_tool(tool, arguments)
     assert not answer.is_error, answer.content
     assert answer.structured_content is not None
     return answer.structured_content.get("result", answer.structured_content)
 
 
-async def refusal(client: Client, tool: str, **arguments: Any) -> str:
+async def refusal(client: "Client", tool: str, **arguments: Any) -> str:
     answer = await client.call_tool(tool, arguments)
     assert answer.is_error, answer
     return "".join(part.text for part in answer.content if part.type == "text")
@@ -97,7 +101,7 @@ async def test_an_agent_does_a_whole_task_while_people_watch(server: LiveServer)
             ]
 
 
-async def _runs(client: Client, task_id: str) -> list[dict[str, Any]]:
+async def _runs(client: "Client", task_id: str) -> list[dict[str, Any]]:
     task = await call(client, "read_task", task_id=task_id)
     return [run for attempt in task["attempts"] for run in attempt["runs"]]
 
@@ -109,8 +113,12 @@ def board(db: None, repository: Path) -> tuple[User, Project]:
 
 
 @asynccontextmanager
-async def agent_of(user: User) -> AsyncIterator[Client]:
+async def agent_of(user: User) -> "AsyncIterator[Client]":
     """A client of the same server in this process."""
+    from mcp import Client
+
+    from tasks.mcp_server import make_server
+
     async with Client(make_server(lambda: User.objects.filter(pk=user.pk, is_active=True).first())) as client:
         yield client
 

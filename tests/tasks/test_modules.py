@@ -1,9 +1,12 @@
 import re
 from pathlib import Path
 
+from django.conf import LazySettings
 from django.contrib.staticfiles import finders
+from httpx import ASGITransport, AsyncClient
 
-from tasks.modules import imports_of
+from tasks.board.modules import imports_of
+from vibe.static import StaticFiles, version
 
 SCRIPTS = [path for finder in finders.get_finders() for path, _ in finder.list(None) if path.endswith(".js")]
 OWN = [path for path in SCRIPTS if path.startswith(("tasks/", "events/"))]
@@ -30,3 +33,29 @@ def test_scripts_write_no_markup_from_data_and_load_nothing_from_elsewhere() -> 
         found = finders.find(path)
         assert found
         assert not forbidden.search(Path(found).read_text()), path
+
+
+def test_the_version_is_another_one_once_a_file_differs(settings: LazySettings, tmp_path: Path) -> None:
+    settings.STATICFILES_DIRS = [tmp_path]
+    found = set()
+    for name, content in (("a.js", "1"), ("a.js", "2"), ("b.js", "2")):
+        (tmp_path / name).write_text(content)
+        found.add(version.__wrapped__())
+    assert len(found) == 3
+
+
+async def test_a_file_that_changes_under_a_running_server_is_sent_whole(
+    settings: LazySettings, tmp_path: Path
+) -> None:
+    settings.STATICFILES_DIRS = [tmp_path]
+    (tmp_path / "a.js").write_text("old")
+
+    async def elsewhere(*_: object) -> None:
+        raise AssertionError("the file is known")
+
+    site = ASGITransport(app=StaticFiles(elsewhere))
+    async with AsyncClient(transport=site, base_url="http://site") as client:
+        for content in ("old", "a longer new one"):
+            (tmp_path / "a.js").write_text(content)
+            answer = await client.get(f"{settings.STATIC_URL}a.js")
+            assert (answer.text, answer.headers["content-length"]) == (content, str(len(content)))

@@ -1,6 +1,8 @@
 import pytest
 
-from tasks.pulse import plain
+from tasks.board.pulse import Counts, counts, plain
+from tasks.models import TaskAttempt
+from tests.tasks.attempts import folder
 
 
 @pytest.mark.parametrize(
@@ -17,3 +19,9 @@ from tasks.pulse import plain
 )
 def test_a_line_is_shown_as_a_terminal_leaves_it(text: str, shown: str) -> None:
     assert plain(text) == shown
+
+
+def test_counts_are_kept_for_a_while_but_not_past_the_end_of_a_run(attempt: TaskAttempt) -> None:
+    assert counts(attempt, "running") == Counts()
+    (folder(attempt) / "new").write_text("a line\n")
+    assert counts(attempt, "ended") == Counts(additions=1)

@@ -10,10 +10,11 @@ import pytest
 
 from events.logs import Reader
 from events.service import EventService
-from tasks import runfiles, runlogs
 from tasks.errors import Refused
-from tasks.logstream import RunLog
+from tasks.logs import runlogs
+from tasks.logs.logstream import RunLog
 from tasks.models import ExecutionProcess, Executor, Project, Task, TaskAttempt
+from tasks.runs import runfiles
 from tasks.supervision.logreader import compress
 from tasks.supervision.records import record
 
@@ -158,6 +159,7 @@ async def test_tail_begins_with_the_last_records(process: ExecutionProcess) -> N
     assert contents(await read_all(process, tail="0")) == []
     assert len(contents(await read_all(process, tail="5000"))) == 1000
     assert len(contents(await read_all(process, tail="nonsense"))) == 1000
+    assert len(contents(await read_all(process, tail="9" * 5000))) == 1000  # more digits than Python takes
 
 
 @pytest.mark.parametrize("cursor", ["00000000.5", "x", "{own}.3", "{own}.999999", "{own}.abc", "{own}.-1"])
@@ -165,7 +167,7 @@ async def test_an_unknown_cursor_starts_over_and_says_so(process: ExecutionProce
     await asyncio.to_thread(write, process, "one", "two")
     await asyncio.to_thread(end, process)
     frames = await read_all(process, cursor.replace("{own}", process.pk.hex[:8]))
-    assert frames[0]["event"] == "reset"
+    assert (frames[0]["event"], frames[0]["id"]) == ("reset", f"{process.pk.hex[:8]}.0")
     assert contents(frames) == ["one", "two"]
 
 
@@ -218,12 +220,33 @@ def test_a_page_of_a_run_without_output_is_empty(process: ExecutionProcess) -> N
     assert runlogs.page(process, before=None, after=None, limit=10) == []
 
 
-@pytest.mark.parametrize("cursor", ["nonsense", "00000000.10", "{own}.3", "{own}.99999"])
+@pytest.mark.parametrize("cursor", ["nonsense", "00000000.0", "{own}.3", "{own}.99999", "{own}.9" + "9" * 30])
 def test_a_cursor_that_is_no_place_is_refused(process: ExecutionProcess, cursor: str) -> None:
     write(process, "one")
     with pytest.raises(Refused) as refusal:
         runlogs.page(process, before=None, after=cursor.replace("{own}", process.pk.hex[:8]), limit=1)
     assert refusal.value.status == 422
+
+
+async def test_a_prompt_is_a_record_of_three_fields_whose_id_says_that_its_line_goes_on(
+    process: ExecutionProcess,
+) -> None:
+    def prepare() -> list[dict[str, Any]]:
+        write(process, "name? ", partial=True)
+        write(process, "Ada", "next")
+        end(process)
+        return runlogs.page(process, before=None, after=None, limit=10)
+
+    page = await asyncio.to_thread(prepare)
+    frames = await read_all(process)
+    assert contents(frames) == ["name? ", "Ada", "next"]
+    assert [set(json.loads(one["data"])) for one in frames[:3]] == [{"type", "content", "timestamp"}] * 3
+    assert [one["id"].endswith("p") for one in frames[:3]] == [True, False, False]
+    assert await read_all(process, frames[0]["id"]) == frames[1:]
+    assert [one["id"] for one in page] == [one["id"] for one in frames[:3]]
+    assert [one.get("partial") for one in page] == [True, None, None]
+    rest = await asyncio.to_thread(runlogs.page, process, before=None, after=page[0]["id"], limit=10)
+    assert rest == page[1:]
 
 
 async def test_the_download_is_what_was_printed(process: ExecutionProcess) -> None:

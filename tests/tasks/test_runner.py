@@ -3,6 +3,7 @@
 import os
 import signal
 import threading
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,13 +12,17 @@ import orjson
 import pytest
 from django.contrib.auth.models import User
 from django.db import connection
+from django.utils import timezone
 
-from tasks import launch, runfiles, runner
+from tasks import worktrees
 from tasks.errors import Refused
 from tasks.models import ExecutionProcess, Executor, Project, Task, TaskAttempt
-from tasks.run_loop import Runner
+from tasks.runs import endings, launch, runfiles, runner
+from tasks.runs.run_loop import Runner
+from tasks.supervision.records import record
 from tests.repositories import git, make_repository
 from tests.runs import is_gone, wait_for
+from tests.tasks import attempts
 
 pytestmark = pytest.mark.django_db(transaction=True)
 Status = ExecutionProcess.Status
@@ -134,19 +139,44 @@ def test_the_prompt_reaches_a_program_as_argument_or_on_standard_input(worker: R
 
 
 def test_a_run_sees_no_secrets_of_the_server(
-    worker: Runner, task: Task, monkeypatch: pytest.MonkeyPatch
+    worker: Runner, task: Task, project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    project.setup_script = "env"
+    project.save()
     for name in ("SECRET_KEY", "DATABASE_URL", "ANTHROPIC_API_KEY", "GIT_DIR", "ALLOWED_ONE"):
         monkeypatch.setenv(name, "hidden-word")
     Executor.objects.create(name="shows", argv=["/usr/bin/env"], env=["ALLOWED_*"])
-    process = ended(agent(start(task, "", "shows")))
+    attempt = start(task, "", "shows")
+    process, setup = ended(agent(attempt)), attempt.processes.get(run_reason="setupscript")
     assert [line for line in contents(process) if "hidden-word" in line] == ["ALLOWED_ONE=hidden-word"]
+    assert f"VIBE_RUN={setup.pk}" in contents(setup)
+    assert "hidden-word" not in str(contents(setup)), "what an agent is allowed is not for scripts"
 
 
-def test_setup_then_agent_then_cleanup(worker: Runner, task: Task, project: Project) -> None:
+def test_last_words_follow_whole_records_and_are_for_no_other_account() -> None:
+    process = ExecutionProcess(pk=uuid.uuid4())
+    folder = runfiles.folder_of(process.pk)
+    folder.make()
+    whole = record("stdout", "whole", "2999-01-01T00:00:00.000000Z")
+    Path(folder.log).write_bytes(whole + whole[:20])
+    runfiles.append(folder, "system", "The end.")
+    assert [found["content"] for found in records(process)] == ["whole", "The end."]
+    assert records(process)[1]["timestamp"] >= records(process)[0]["timestamp"], "though the clock went back"
+    assert os.stat(folder.path).st_mode & 0o077 == 0
+
+
+def test_without_a_prompt_the_agent_gets_title_and_description(task: Task) -> None:
+    task.description = "In French."
+    task.save()
+    assert agent(runner.start_attempt(task, "demo", None, None, None)).prompt == "Say hello\n\nIn French."
+
+
+def test_setup_then_agent_then_cleanup(worker: Runner, task: Task, project: Project, settings: Any) -> None:
+    settings.VIBE_MAX_RUNS = 1
     project.setup_script, project.cleanup_script = "echo setup > order", "echo cleanup >> order"
     project.save()
     attempt = start(task, "echo agent >> order")
+    next_one = start(task, "true")
     ended(agent(attempt))
     cleanup = wait_for(lambda: attempt.processes.filter(run_reason="cleanupscript").first(), "the cleanup")
     ended(cleanup)
@@ -157,6 +187,10 @@ def test_setup_then_agent_then_cleanup(worker: Runner, task: Task, project: Proj
         "codingagent",
         "cleanupscript",
     ]
+    begun = next_one.processes.exclude(started_at=None)
+    wait_for(begun.exists, "the start of the next attempt")
+    cleanup.refresh_from_db()
+    assert cleanup.started_at < begun.get().started_at, "the cleanup belongs to a run that has had its turn"
 
 
 def test_no_cleanup_after_an_agent_that_changed_nothing(worker: Runner, task: Task, project: Project) -> None:
@@ -210,6 +244,29 @@ def test_a_waiting_run_can_be_stopped_before_it_starts(worker: Runner, task: Tas
     ended(first)
 
 
+def test_a_waiting_run_ends_once_however_many_end_it(worker: Runner, task: Task, settings: Any) -> None:
+    settings.VIBE_MAX_RUNS = 1
+    first, second = agent(start(task, "sleep 60")), agent(start(task, "echo never"))
+    wait_for(lambda: ExecutionProcess.objects.get(pk=first.pk).status == Status.RUNNING, "the first run")
+    waiting = ExecutionProcess.objects.get(pk=second.pk)
+    threads = [threading.Thread(target=_end_in_thread, args=(waiting,)) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert ended(second).status == Status.KILLED
+    assert contents(second, "system") == ["Stopped before it started."]
+    runner.stop(first, None)
+    ended(first)
+
+
+def _end_in_thread(process: ExecutionProcess) -> None:
+    try:
+        launch.end_waiting(process)
+    finally:
+        connection.close()
+
+
 def test_runs_above_the_limit_wait_in_order(worker: Runner, task: Task, settings: Any) -> None:
     settings.VIBE_MAX_RUNS = 2
     attempts = [start(task, "sleep 0.4") for _ in range(5)]
@@ -224,6 +281,21 @@ def test_runs_above_the_limit_wait_in_order(worker: Runner, task: Task, settings
     assert most == 2
     order = ExecutionProcess.objects.order_by("started_at").values_list("task_attempt", flat=True)
     assert list(order) == [attempt.pk for attempt in attempts]
+
+
+def test_a_waiting_run_is_stopped_without_a_runner_and_by_who_asked_first(task: Task) -> None:
+    process = agent(start(task, "echo never"))
+    launch.write_stop(runfiles.folder_of(process.pk), "Stopped by ada.")
+    runner.stop(process, None)
+    process.refresh_from_db()
+    assert process.status == Status.KILLED
+    assert contents(process, "system") == ["Stopped by ada before it started."]
+
+
+def test_a_run_is_claimed_once_and_not_after_it_was_stopped(task: Task) -> None:
+    first, second = agent(start(task, "true")), agent(start(task, "true"))
+    ExecutionProcess.objects.filter(pk=second.pk).update(stop_requested_at=timezone.now())
+    assert [launch.claim(first), launch.claim(first), launch.claim(second)] == [True, False, False]
 
 
 def test_a_run_ends_at_its_time_limit(worker: Runner, task: Task, settings: Any) -> None:
@@ -287,6 +359,25 @@ def test_a_branch_that_vanishes_meanwhile_fails_the_run_and_leaves_nothing(
     assert "vibe/" not in git(repository, "branch", "--list")
 
 
+def test_a_branch_that_exists_fails_the_run_and_stays_as_it_is(
+    task: Task, project: Project, data_folder: Path
+) -> None:
+    repository = Path(project.repo_path)
+    attempt = start(task, "true")
+    branch = worktrees.branch_of(attempt.pk, task.title)
+    tree = git(repository, "rev-parse", "main^{tree}").strip()
+    mine = git(repository, "commit-tree", "-m", "mine", "-p", "main", tree).strip()
+    git(repository, "update-ref", f"refs/heads/{branch}", mine)
+    worker = Runner()
+    worker.start()
+    process = ended(agent(attempt))
+    worker.stop()
+    assert process.status == Status.FAILED
+    assert contents(process, "error") == [f"There is a branch {branch} with commits of its own already."]
+    assert git(repository, "rev-parse", branch).strip() == mine
+    assert not list(data_folder.glob("worktrees/*"))
+
+
 def test_a_deleted_worktree_refuses_a_follow_up(worker: Runner, task: Task) -> None:
     attempt = start(task, "true")
     ended(agent(attempt))
@@ -327,6 +418,33 @@ def test_one_follow_up_waits_and_can_be_edited_and_taken_back(worker: Runner, ta
         runner.withdraw(waiting)
 
 
+def test_a_follow_up_that_is_taken_back_leaves_the_card_in_review(task: Task) -> None:
+    attempt = start(task, "true")
+    attempt.processes.update(status=Status.COMPLETED)
+    waiting = runner.follow_up(attempt, "more", None)
+    assert status_of(task) == "inprogress"
+    runner.withdraw(waiting)
+    assert status_of(task) == "inreview"
+
+
+def test_a_follow_up_waits_for_the_setup_that_failed_before(
+    worker: Runner, task: Task, project: Project
+) -> None:
+    project.setup_script = "exit 2"
+    project.save()
+    attempt = start(task, "echo never")
+    ended(agent(attempt))
+    script = "echo begun; while [ ! -e go ]; do sleep 0.02; done"
+    Project.objects.filter(pk=project.pk).update(setup_script=script)
+    second = runner.follow_up(TaskAttempt.objects.get(pk=attempt.pk), "echo set up", None)
+    setup = attempt.processes.filter(run_reason="setupscript").latest("created_at")
+    wait_for_line(setup, "begun")
+    second.refresh_from_db()
+    assert second.status == Status.QUEUED
+    worktree_of(attempt).joinpath("go").touch()
+    assert contents(ended(second)) == ["set up"]
+
+
 def test_a_follow_up_continues_the_agents_own_session(worker: Runner, task: Task) -> None:
     said = '{"type":"system","subtype":"init","session_id":"abc-1","model":"m"}'
     Executor.objects.create(
@@ -343,8 +461,9 @@ def test_a_follow_up_continues_the_agents_own_session(worker: Runner, task: Task
 
 
 def test_a_dev_server_runs_beside_and_stops_with_the_attempt(
-    worker: Runner, task: Task, project: Project
+    worker: Runner, task: Task, project: Project, settings: Any
 ) -> None:
+    settings.VIBE_MAX_RUNS = 2
     project.dev_script = "echo serving; exec sleep 600"
     project.save()
     attempt = start(task, "sleep 600")
@@ -352,6 +471,9 @@ def test_a_dev_server_runs_beside_and_stops_with_the_attempt(
     with pytest.raises(Refused, match="runs already"):
         runner.start_devserver(attempt, None)
     wait_for_line(process, "serving")
+    spec = orjson.loads(Path(runfiles.folder_of(process.pk).spec).read_bytes())
+    assert spec["timeout"] is None, "a server has no time limit"
+    assert contents(ended(agent(start(task, "echo there is a place")))) == ["there is a place"]
     attempt.outcome = TaskAttempt.Outcome.DISCARDED
     attempt.save()
     assert ended(process).status == Status.KILLED
@@ -381,6 +503,32 @@ def test_a_run_that_ended_meanwhile_gets_its_true_exit_code(worker: Runner, task
     assert (ended(process).status, process.exit_code) == (Status.FAILED, 6)
 
 
+@pytest.mark.parametrize("status", ["done", "cancelled"])
+def test_a_run_that_ends_leaves_a_finished_task_where_it_is(task: Task, status: str) -> None:
+    attempt = TaskAttempt.objects.create(task=task, executor="demo", branch="x", target_branch="main")
+    run = attempt.processes.create(run_reason="codingagent", status="running")
+    Task.objects.filter(pk=task.pk).update(status=status)
+    assert endings.record_end(run, {"reason": "exited", "exit_code": 0})
+    task.refresh_from_db()
+    assert task.status == status
+
+
+@pytest.mark.parametrize(("how", "cleanups"), [({"reason": "stopped"}, 0), ({"reason": "timeout"}, 1)])
+def test_the_cleanup_does_not_follow_an_agent_that_was_stopped(
+    task: Task, project: Project, how: dict[str, Any], cleanups: int
+) -> None:
+    project.cleanup_script = "true"
+    project.save()
+    attempt = attempts.start(task)
+    run = attempt.processes.create(run_reason="codingagent", status="running")
+    folder = runfiles.folder_of(run.pk)
+    folder.make()
+    endings.remember_before(run, folder)
+    Path(attempt.worktree or "", "new").touch()
+    assert endings.record_end(run, how)
+    assert attempt.processes.filter(run_reason="cleanupscript").count() == cleanups
+
+
 def test_a_run_claimed_but_never_started_waits_again(task: Task) -> None:
     attempt = start(task, "echo fine")
     process = agent(attempt)
@@ -392,14 +540,22 @@ def test_a_run_claimed_but_never_started_waits_again(task: Task) -> None:
 
 
 def test_a_run_whose_supervisor_was_killed_is_interrupted(worker: Runner, task: Task) -> None:
-    process = agent(start(task, "(trap '' INT TERM HUP; setsid sleep 600) & echo $!; echo ready; sleep 600"))
+    process = agent(
+        start(
+            task,
+            "(trap '' INT TERM HUP; setsid sleep 600) & echo $!; env -i sleep 600 & echo $!; echo ready; wait",
+        )
+    )
     wait_for_line(process, "ready")
     state = runfiles.folder_of(process.pk).read(runfiles.folder_of(process.pk).state) or {}
     os.kill(state["pid"], signal.SIGKILL)
     assert (ended(process).status, process.exit_code) == (Status.INTERRUPTED, None)
     assert "supervisor died" in contents(process, "system")[-1]
     wait_for(lambda: is_gone(state["child"]), "the end of the child")
-    wait_for(lambda: is_gone(int(contents(process)[0])), "the end of the grandchild")
+    for pid in contents(process)[:2]:
+        wait_for(
+            lambda pid=pid: is_gone(int(pid)), "the end of a grandchild, found by its session or environment"
+        )
 
 
 def test_deleting_the_record_stops_the_run(worker: Runner, task: Task) -> None:
@@ -408,7 +564,9 @@ def test_deleting_the_record_stops_the_run(worker: Runner, task: Task) -> None:
     folder = runfiles.folder_of(process.pk)
     child = (folder.read(folder.state) or {})["child"]
     task.delete()
-    wait_for(lambda: is_gone(child), "the end of the child")
+    # Well before the first round of tidying up, which would find it too.
+    wait_for(lambda: is_gone(child), "the end of the child", 20)
+    wait_for(lambda: worker.health.running == 0, "the end of watching it", 20)
 
 
 def test_two_runners_take_turns(worker: Runner, task: Task) -> None:

@@ -18,7 +18,7 @@ pytestmark = pytest.mark.django_db
 @pytest.fixture
 def task(tmp_path: Path) -> Task:
     project = Project.objects.create(name="Shop", repo_path=str(tmp_path), target_branch="main")
-    project.members.add(User.objects.create_user("ada", password="x"))
+    project.members.add(User.objects.create_user("ada"))
     return Task.objects.create(project=project, title="Sell <things>", description="**Now** </script>")
 
 
@@ -47,7 +47,7 @@ PAGES = ("task", "task-compare", "task-description", "task-history")
 def test_who_is_no_member_sees_no_task(name: str, client: Client, task: Task) -> None:
     address = reverse(name, args=[task.pk])
     assert client.get(address).status_code == 302
-    client.force_login(User.objects.create_user("eve", password="x"))
+    client.force_login(User.objects.create_user("eve"))
     assert client.get(address).status_code == 404
 
 
@@ -82,8 +82,30 @@ def test_a_reader_without_the_permission_may_start_nothing(ada: Client, task: Ta
 
 def test_whose_output_is_a_conversation(ada: Client, task: Task) -> None:
     state = state_of(ada.get(reverse("task", args=[task.pk])).content.decode())
-    assert {"claude", "codex"} <= set(state["conversational"])
+    assert {"claude", "codex", "gemini", "opencode"} <= set(state["conversational"])
     assert "script" not in state["conversational"]
+
+
+@pytest.mark.parametrize(
+    ("status", "outcome", "executor", "query", "ahead"),
+    [
+        ("running", "open", "script", "", True),
+        ("failed", "open", "script", "", True),
+        ("completed", "open", "script", "", False),
+        ("completed", "open", "script", "?view=log", True),
+        ("completed", "discarded", "script", "", True),
+        ("running", "open", "claude", "", False),
+        ("running", "open", "script", "?view=history", False),
+        ("queued", "open", "script", "", False),
+    ],
+)
+def test_the_log_is_asked_for_ahead_where_it_is_what_opens(
+    ada: Client, run: ExecutionProcess, status: str, outcome: str, executor: str, query: str, ahead: bool
+) -> None:
+    ExecutionProcess.objects.filter(pk=run.pk).update(status=status)
+    TaskAttempt.objects.update(outcome=outcome, executor=executor)
+    html = ada.get(reverse("task", args=[run.task_attempt.task_id]) + query).content.decode()
+    assert (reverse("log-lines", args=[run.pk]) in html) is ahead
 
 
 class TestColour:

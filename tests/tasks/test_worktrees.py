@@ -1,6 +1,9 @@
 """Worktrees on real repositories: made whole or not at all, removed without losing work."""
 
+import ctypes
 import os
+import stat
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from uuid import uuid4
 
@@ -25,6 +28,19 @@ def fail_checkout_hook(repository: Path) -> None:
     hook.parent.mkdir(exist_ok=True)
     hook.write_text("#!/bin/sh\nexit 1\n")
     hook.chmod(0o755)
+
+
+def be_no_superuser() -> None:
+    """From now on this thread, and what it starts, may do with files only what their owner may."""
+    if os.geteuid() != 0:
+        return
+    libc = ctypes.CDLL(None, use_errno=True)
+    header, sets = (ctypes.c_uint32 * 2)(0x20080522, 0), (ctypes.c_uint32 * 6)()
+    assert libc.capget(header, sets) == 0
+    sets[0] &= ~0b110  # CAP_DAC_OVERRIDE and CAP_DAC_READ_SEARCH
+    assert libc.capset(header, sets) == 0
+    for capability in (1, 2):
+        assert libc.prctl(24, capability, 0, 0, 0) == 0  # PR_CAPBSET_DROP
 
 
 class TestCreate:
@@ -122,6 +138,22 @@ class TestCopyFiles:
         made = worktrees.create(project_on(repository, copy_files="README.md"), uuid4(), "x", "main")
         assert (made.path / "README.md").read_text() == "# Test\n"
 
+    def test_no_link_of_the_worktree_leads_a_copy_out_of_it(self, repository: Path, tmp_path: Path) -> None:
+        outside = tmp_path / "outside"
+        outside.mkdir()
+        (repository / "file").symlink_to(outside / "new")
+        (repository / "folder").symlink_to(outside)
+        plain(repository, "add", "-A")
+        plain(repository, "commit", "-q", "-m", "links")
+        (repository / "file").unlink()
+        (repository / "file").write_text("secret")
+        (repository / "folder").unlink()
+        (repository / "folder").mkdir()
+        (repository / "folder/inside").write_text("secret")
+        made = worktrees.create(project_on(repository, copy_files="file\nfolder\n"), uuid4(), "x", "main")
+        assert list(outside.iterdir()) == []
+        assert made.notes == ("Not copied: folder/inside (a link leads it out of the worktree)",)
+
 
 class TestRemove:
     def test_removes_folder_and_registration_but_not_the_branch(self, repository: Path) -> None:
@@ -137,13 +169,29 @@ class TestRemove:
         worktrees.remove(repository, made.path)
         assert "prunable" not in plain(repository, "worktree", "list", "--porcelain")
 
-    def test_read_only_folders(self, repository: Path) -> None:
+    def test_read_only_folders_but_nothing_that_links_in_them_lead_to(
+        self, repository: Path, tmp_path: Path
+    ) -> None:
         made = worktrees.create(project_on(repository), uuid4(), "x", "main")
-        (made.path / "cache").mkdir()
+        (tmp_path / "outside").mkdir(mode=0o500)
+        for name in ("cache", "links"):
+            (made.path / name).mkdir()
         (made.path / "cache/file").write_text("x")
-        os.chmod(made.path / "cache", 0o500)
-        worktrees.remove(repository, made.path)
+        (made.path / "links/link").symlink_to(tmp_path / "outside")
+        for name in ("cache", "links"):
+            os.chmod(made.path / name, 0o500)
+        with ThreadPoolExecutor(1, initializer=be_no_superuser) as thread:
+            thread.submit(worktrees.remove, repository, made.path).result()
         assert not made.path.exists()
+        assert traces(repository) == (["main", made.branch], 1)
+        assert stat.S_IMODE((tmp_path / "outside").stat().st_mode) == 0o500
+
+    def test_locked_and_deleted_by_hand(self, repository: Path) -> None:
+        made = worktrees.create(project_on(repository), uuid4(), "x", "main")
+        plain(repository, "worktree", "lock", str(made.path))
+        worktrees.delete_folder(made.path)
+        worktrees.remove(repository, made.path)
+        assert str(made.path) not in plain(repository, "worktree", "list", "--porcelain")
 
 
 class TestKeepWork:
@@ -160,6 +208,33 @@ class TestKeepWork:
         assert plain(repository, "show", f"{ref}:new file") == "new\n"
         assert plain(repository, "show", f"{ref}:README.md") == "changed\n"
         assert "a.log" not in plain(repository, "ls-tree", "-r", "--name-only", ref)
+        assert plain(made.path, "status", "--porcelain") == before
+
+    def test_keeps_what_is_in_the_index_alone(self, repository: Path) -> None:
+        attempt = uuid4()
+        made = worktrees.create(project_on(repository), attempt, "x", "main")
+        (made.path / "precious").write_text("staged\n")
+        plain(made.path, "add", "precious")
+        (made.path / "precious").unlink()
+        ref = worktrees.keep_work(repository, made.path, attempt)
+        assert plain(repository, "show", f"{ref}^2:precious") == "staged\n"
+        assert plain(repository, "rev-parse", f"{ref}^1", f"{ref}^2^").split() == [made.base_commit] * 2
+
+    def test_conflict_in_the_index(self, repository: Path) -> None:
+        attempt = uuid4()
+        made = worktrees.create(project_on(repository), attempt, "x", "main")
+        for place in (repository, made.path):
+            (place / "README.md").write_text(f"{place}\n")
+            plain(place, "commit", "-q", "-a", "-m", "change")
+        with pytest.raises(AssertionError, match="CONFLICT"):
+            plain(made.path, "merge", "-q", "main")
+        (made.path / "precious").write_text("staged\n")
+        plain(made.path, "add", "precious")
+        (made.path / "precious").write_text("changed\n")
+        before = plain(made.path, "status", "--porcelain")
+        ref = worktrees.keep_work(repository, made.path, attempt)
+        assert "<<<<" in plain(repository, "show", f"{ref}:README.md")
+        assert plain(repository, "show", f"{ref}^2:precious", f"{ref}:precious") == "staged\nchanged\n"
         assert plain(made.path, "status", "--porcelain") == before
 
     def test_nothing_to_keep(self, repository: Path) -> None:

@@ -4,7 +4,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand
 
-from events.models import ChangeLog, new_epoch
+from events.models import ChangeLog
 
 
 class Command(BaseCommand):
@@ -14,7 +14,5 @@ class Command(BaseCommand):
     )
 
     def handle(self, *args: Any, **options: Any) -> None:
-        log = ChangeLog.current()
-        log.epoch = new_epoch()
-        log.save(update_fields=["epoch"])
+        log = ChangeLog.start_over()
         self.stdout.write(f"Every client starts over: the history is now {log.epoch}.")

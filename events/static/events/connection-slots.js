@@ -1,62 +1,34 @@
 // Over HTTP/1.1 a browser opens six connections to a host, for all its tabs together: a seventh stream would make
-// every further request of every tab hang. So all tabs of this browser share SLOTS places for streams, and two
-// connections always stay free. While others wait, whoever has had a place for TURN gives it up and queues again;
-// as each resumes from its exact cursor, taking turns costs a moment and loses nothing.
+// every further request of every tab hang. So all tabs of this browser share PLACES for streams, what finds none
+// travels on one connection with others (bundle.js), and two connections always stay free.
 //
-// A place is a Web Lock, which the browser frees when a tab dies, and whose queue is fair.
+// A place is a Web Lock, which the browser frees when a tab dies.
 
-const SLOTS = 4;
-const TURN = 1_000;
-const LOOK = 250;
-let choosing = Promise.resolve();
-const name = (slot) => `vibe.stream.${slot}`;
+const PLACES = 3;
+const name = (place) => `vibe.stream.${place}`;
 
 /**
- * Waits for a place: {release()}. `yieldNow` is called when the place is wanted by others.
- * Where there are no Web Locks (plain http from another machine), a place is given at once.
+ * A place: {release()}, or null where none is free.
+ * Where there are no Web Locks (plain http from another machine), a place is always given.
  */
-export async function takeSlot(yieldNow) {
-  if (!navigator.locks || (await overHttp2())) return { release() {} };
-  return new Promise((granted) => {
-    // One after the other: the streams of a page begin together, and would all choose the same place.
-    choosing = choosing.then(async () => {
-      const slot = await leastWanted();
-      navigator.locks.request(name(slot), () => new Promise((release) => granted(hold(slot, release, yieldNow))));
-    });
-  });
+export async function takeSlot() {
+  if (!navigator.locks || overHttp2()) return { release() {} };
+  for (let place = 0; place < PLACES; place += 1) {
+    const slot = await take(place);
+    if (slot) return slot;
+  }
+  return null;
 }
 
-function hold(slot, release, yieldNow) {
-  const since = Date.now();
-  const timer = setInterval(async () => {
-    if (Date.now() - since >= TURN && (await waiting(slot))) yieldNow();
-  }, LOOK);
-  return {
-    release() {
-      clearInterval(timer);
-      release();
-    },
-  };
+function take(place) {
+  return new Promise((taken) => {
+    navigator.locks.request(name(place), { ifAvailable: true }, (lock) =>
+      lock ? new Promise((release) => taken({ release })) : taken(null),
+    );
+  });
 }
 
 /** HTTP/2 and 3 carry a hundred streams on one connection: no need to share. */
 function overHttp2() {
   return /^h[23]/.test(performance.getEntriesByType("navigation")[0]?.nextHopProtocol ?? "");
-}
-
-async function waiting(slot) {
-  const { pending } = await navigator.locks.query();
-  return pending.some((lock) => lock.name === name(slot));
-}
-
-async function leastWanted() {
-  const { held, pending } = await navigator.locks.query();
-  const wanted = Array(SLOTS).fill(0);
-  for (const lock of [...held, ...pending]) {
-    const place = Number(lock.name.split("vibe.stream.")[1]);
-    if (place < SLOTS) wanted[place] += 1;
-  }
-  const least = Math.min(...wanted);
-  const free = [...wanted.keys()].filter((place) => wanted[place] === least);
-  return free[Math.floor(Math.random() * free.length)];
 }

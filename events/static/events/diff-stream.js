@@ -1,6 +1,6 @@
 // What an attempt changed, file by file, as it changes.
 
-import { EventSourceManager } from "./event-source-manager.js";
+import { Stream } from "./stream.js";
 
 const TOLD = ["note", "progress", "status"];
 
@@ -14,42 +14,19 @@ const TOLD = ["note", "progress", "status"];
  *    "status": {ahead, behind, dirty, conflicts} towards the target branch, whenever it changes
  *  - "state": {state, retryAt}, as of the EventSourceManager
  */
-export class DiffStream extends EventTarget {
-  #source;
+export class DiffStream extends Stream {
   #changed = new Set();
   #stale = null;
-  #frame = 0;
 
   constructor(attemptId, { cursor = null } = {}) {
-    super();
+    super(`/api/events/task-attempts/${attemptId}/diff?status=1`, { cursor, names: ["ready", ...TOLD] });
     this.files = new Map();
     this.ready = false;
     this.finished = false;
-    this.#source = new EventSourceManager(`/api/events/task-attempts/${attemptId}/diff`, { cursor, names: ["ready", ...TOLD] });
-    this.#source.addEventListener("message", ({ detail }) => this.#take(detail));
-    this.#source.addEventListener("state", ({ detail }) => this.#state(detail));
+    this.addEventListener("state", ({ detail }) => (this.finished ||= detail.state === "finished"));
   }
 
-  /** The EventSourceManager, for a sign of the line. */
-  get manager() {
-    return this.#source;
-  }
-
-  get state() {
-    return this.#source.state;
-  }
-
-  start() {
-    this.#source.start();
-    return this;
-  }
-
-  close() {
-    clearTimeout(this.#frame);
-    this.#source.close();
-  }
-
-  #take({ type, data }) {
+  take({ type, data }) {
     if (type === "message") {
       this.#put(JSON.parse(data));
     } else if (type === "reset") {
@@ -57,11 +34,11 @@ export class DiffStream extends EventTarget {
       this.#stale = new Set(this.files.keys());
       this.ready = false;
     } else if (TOLD.includes(type)) {
-      this.dispatchEvent(new CustomEvent(type, { detail: JSON.parse(data) }));
+      this.emit(type, JSON.parse(data));
     } else if (type === "ready" || type === "finished") {
       this.#settle();
-      if (type === "finished") this.finished = true;
-      this.dispatchEvent(new CustomEvent(type));
+      this.finished ||= type === "finished";
+      this.emit(type);
     }
   }
 
@@ -79,25 +56,18 @@ export class DiffStream extends EventTarget {
     }
     this.#stale = null;
     this.ready = true;
-    this.#flush();
+    this.flushNow();
   }
 
   /** Changes are handed on at once; of a first state, which may be of thousands of files, now and then. */
   #note(path) {
     this.#changed.add(path);
-    this.#frame ||= setTimeout(() => this.#flush(), this.ready ? 16 : 150);
+    this.flushIn(this.ready ? 16 : 150);
   }
 
-  #flush() {
-    clearTimeout(this.#frame);
-    this.#frame = 0;
+  flush() {
     const changed = [...this.#changed];
     this.#changed.clear();
-    if (changed.length) this.dispatchEvent(new CustomEvent("files", { detail: { changed } }));
-  }
-
-  #state(detail) {
-    if (detail.state === "finished") this.finished = true;
-    this.dispatchEvent(new CustomEvent("state", { detail }));
+    if (changed.length) this.emit("files", { changed });
   }
 }

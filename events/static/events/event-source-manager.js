@@ -7,8 +7,11 @@
 //  - A native EventSource ends for good at any status but 200 and does not say which: HEAD tells a sign-out (401),
 //    a stream that is no more (403, 404) and one that has ended (204) from a server that is restarting.
 //  - A hidden page lets go of its connection and resumes when it is shown; so does one that leaves (pagehide).
-//  - Over HTTP/1.1 a browser opens six connections to a host: see connection-slots.js.
+//  - Over HTTP/1.1 a browser opens six connections to a host: see connection-slots.js and bundle.js, and company.js
+//    for tabs that read the same stream.
 
+import { addressAt, BundledSource } from "./bundle.js";
+import { Company } from "./company.js";
 import { takeSlot } from "./connection-slots.js";
 
 const FIRST_DELAY = 400;
@@ -29,7 +32,7 @@ export class EventSourceManager extends EventTarget {
   #names;
   #silence;
   #keepHidden;
-  #channel = null;
+  #company = null;
   #source = null;
   #slot = null;
   #state = "idle";
@@ -46,7 +49,7 @@ export class EventSourceManager extends EventTarget {
    * @param {string} url with its query, without a cursor
    * @param {object} options cursor: the id to resume after; names: further event names to pass on ("finished");
    *   heartbeatSeconds: the server's beat, 15 by default; keepHidden: (manager) => true where a hidden page stays connected;
-   *   share: take messages from other tabs that read the same stream while this one waits for its turn
+   *   share: let one tab carry others that read the same stream; only for streams whose every message has an id
    */
   constructor(url, { cursor = null, names = [], heartbeatSeconds, keepHidden = () => false, share = false } = {}) {
     super();
@@ -56,7 +59,7 @@ export class EventSourceManager extends EventTarget {
     const beat = heartbeatSeconds ?? Number(document.body.dataset.heartbeat || 15);
     this.#silence = Math.max(1_500, beat * 2_500);
     this.#keepHidden = keepHidden;
-    if (share) this.#channel = new BroadcastChannel(`vibe.stream ${url}`);
+    if (share) this.#company = new Company(url, (said) => this.#overhear(said));
   }
 
   get url() {
@@ -79,7 +82,6 @@ export class EventSourceManager extends EventTarget {
     on(window, "pageshow", () => this.#resume());
     on(window, "online", () => this.retryNow());
     on(window, "offline", () => this.#suspect());
-    if (this.#channel) on(this.#channel, "message", ({ data }) => this.#overhear(data));
     this.#keepHidden(this);
     if (this.#hidden()) this.#pause();
     else this.#connect();
@@ -89,8 +91,8 @@ export class EventSourceManager extends EventTarget {
   /** Ends it for good. */
   close() {
     this.#leaving.abort();
-    this.#channel?.close();
     this.#end("idle");
+    this.#company?.close();
   }
 
   /** Tries at once instead of at retryAt. */
@@ -115,10 +117,12 @@ export class EventSourceManager extends EventTarget {
     this.#drop();
     const generation = this.#generation;
     if (!["reconnecting", "offline", "live"].includes(this.#state)) this.#set("connecting");
-    const slot = await takeSlot(() => this.#yield(generation));
-    if (generation !== this.#generation) return slot.release();
+    this.#company?.leave();
+    this.#company?.ask();
+    const slot = await takeSlot();
+    if (generation !== this.#generation) return slot?.release();
     this.#slot = slot;
-    const source = new EventSource(this.#address(), { withCredentials: false });
+    const source = slot ? new EventSource(this.#address()) : new BundledSource(this.#url, this.cursor, this.#names);
     this.#source = source;
     this.#beat();
     source.onopen = () => this.#opened();
@@ -127,13 +131,13 @@ export class EventSourceManager extends EventTarget {
   }
 
   #address() {
-    if (!this.cursor) return this.#url;
-    return `${this.#url}${this.#url.includes("?") ? "&" : "?"}cursor=${encodeURIComponent(this.cursor)}`;
+    return addressAt(this.#url, this.cursor);
   }
 
   #opened() {
     this.#beat();
     this.#set("live");
+    this.#carry();
     // A server that accepts and hangs up at once must not be asked in a tight loop.
     this.#timer = setTimeout(() => (this.#attempt = 0), STEADY);
   }
@@ -141,19 +145,44 @@ export class EventSourceManager extends EventTarget {
   #receive(type, event) {
     this.#beat();
     if (this.#state !== "live") this.#set("live");
+    if (type === "heartbeat") return this.#tell();
     const message = { before: this.cursor, id: event.lastEventId, type, data: event.data };
     if (message.id) this.cursor = message.id;
-    if (type === "heartbeat") return;
-    this.#channel?.postMessage(message);
+    this.#company?.tell(message);
     this.#pass(message);
   }
 
-  /** Another tab got a message of this stream. It is the next one here, too, only if it follows this very cursor. */
-  #overhear(message) {
-    const waiting = !this.#source && ["connecting", "live"].includes(this.#state);
-    if (!waiting || !message.before || message.before !== this.cursor) return;
-    this.cursor = message.id;
-    this.#pass(message);
+  #carry() {
+    this.#company?.carry(() => this.#tell());
+  }
+
+  /** Tells other tabs where this one stands, if it is connected. */
+  #tell() {
+    if (this.#source && this.cursor) this.#company?.tell({ before: this.cursor, id: this.cursor });
+  }
+
+  /** Another tab tells of this stream (see company.js). */
+  #overhear({ ask, before, id, type, data, rank, carries }) {
+    if (ask) return this.#tell();
+    if (!this.cursor || !["connecting", "live", "reconnecting", "offline"].includes(this.#state)) return;
+    if (before === this.cursor && type && !this.#source) {
+      this.cursor = id;
+      this.#pass({ type, data, id });
+    }
+    const mine = rank === this.#company.carrier;
+    if (id !== this.cursor) return mine ? this.#connect() : undefined;
+    if (mine) this.#beat();
+    else if (this.#source && rank < this.#company.rank && document.visibilityState === "visible") this.#tell();
+    else if (carries && this.#company.carrier === null) this.#follow(rank);
+  }
+
+  /** Lets another tab that stands where this one stands do the receiving. */
+  #follow(rank) {
+    this.#drop();
+    this.#attempt = 0;
+    this.#company.follow(rank, () => this.#connect());
+    this.#beat();
+    this.#set("live");
   }
 
   #pass({ type, data, id }) {
@@ -163,6 +192,7 @@ export class EventSourceManager extends EventTarget {
 
   async #broken() {
     this.#drop();
+    this.#company?.part();
     const generation = this.#generation;
     const delay = this.#backoff();
     this.#wait(delay);
@@ -224,7 +254,9 @@ export class EventSourceManager extends EventTarget {
   }
 
   #watch() {
-    if (Date.now() - this.#seen > this.#silence) this.#broken();
+    if (Date.now() - this.#seen <= this.#silence) return;
+    if (this.#source) this.#broken();
+    else this.#connect(); // the tab that carries this one has fallen silent
   }
 
   #hidden() {
@@ -233,8 +265,12 @@ export class EventSourceManager extends EventTarget {
 
   #visibility() {
     clearTimeout(this.#hiding);
-    if (document.visibilityState === "visible") this.#resume();
-    else this.#hiding = setTimeout(() => this.#hidden() && this.#pause(), HIDDEN_GRACE);
+    if (document.visibilityState === "visible") {
+      this.#resume();
+      if (this.#source) this.#carry();
+    } else {
+      this.#hiding = setTimeout(() => (this.#hidden() ? this.#pause() : this.#company?.rest()), HIDDEN_GRACE);
+    }
   }
 
   #pause() {
@@ -252,13 +288,9 @@ export class EventSourceManager extends EventTarget {
     return ["idle", "finished", "gone", "paused"].includes(this.#state);
   }
 
-  /** Others wait for a connection: give this one up for a moment. Nothing is lost, as the cursor is exact. */
-  #yield(generation) {
-    if (generation === this.#generation && this.#source) this.#connect();
-  }
-
   #end(state) {
     this.#drop();
+    this.#company?.part();
     this.#retryAt = null;
     this.#set(state, true);
   }

@@ -1,78 +1,48 @@
 // The output of one process as it is printed.
 
-import { EventSourceManager } from "./event-source-manager.js";
+import { Stream } from "./stream.js";
 
 /** Records are handed on together this often, in milliseconds: a program prints faster than a page can draw. */
 const GATHER = 40;
 
 /**
  * Events (CustomEvent):
- *  - "records": {records: [{type, content, timestamp}, …]} in order, each once
+ *  - "records": {records: [{type, content, timestamp}, …]} in order, each once;
+ *    `partial` is true where the line goes on in the next record of the same type
  *  - "reset": what was shown is no longer true; the records that follow start over
  *  - "finished": {status, exit_code}, after the last records
  *  - "state": {state, retryAt}, as of the EventSourceManager
  */
-export class LogStream extends EventTarget {
-  #source;
+export class LogStream extends Stream {
   #gathered = [];
-  #timer = 0;
 
   /**
    * @param {string} processId
    * @param {object} options cursor: the id to follow on from; parameters: further ones of the stream (tail, view)
    */
   constructor(processId, { cursor = null, parameters = {} } = {}) {
-    super();
     const query = new URLSearchParams(parameters).toString();
-    const url = `/api/events/processes/${processId}/logs${query ? `?${query}` : ""}`;
-    this.#source = new EventSourceManager(url, { cursor });
-    this.#source.addEventListener("message", ({ detail }) => this.#take(detail));
-    this.#source.addEventListener("state", ({ detail }) => this.#emit("state", detail));
+    super(`/api/events/processes/${processId}/logs${query ? `?${query}` : ""}`, { cursor });
   }
 
-  /** The EventSourceManager, for a sign of the line. */
-  get manager() {
-    return this.#source;
-  }
-
-  get state() {
-    return this.#source.state;
-  }
-
-  start() {
-    this.#source.start();
-    return this;
-  }
-
-  close() {
-    clearTimeout(this.#timer);
-    this.#source.close();
-  }
-
-  #take({ type, data }) {
+  take({ type, data, id }) {
     if (type === "message") {
-      this.#gathered.push(JSON.parse(data));
-      this.#timer ||= setTimeout(() => this.#flush(), GATHER);
-      return;
-    }
-    if (type === "reset") {
+      const record = JSON.parse(data);
+      if (id.endsWith("p")) record.partial = true;
+      this.#gathered.push(record);
+      this.flushIn(GATHER);
+    } else if (type === "reset") {
       this.#gathered = [];
-      this.#emit("reset", null);
+      this.emit("reset");
     } else if (type === "finished") {
-      this.#flush();
-      this.#emit("finished", JSON.parse(data));
+      this.flushNow();
+      this.emit("finished", JSON.parse(data));
     }
   }
 
-  #flush() {
-    clearTimeout(this.#timer);
-    this.#timer = 0;
+  flush() {
     const records = this.#gathered;
     this.#gathered = [];
-    if (records.length) this.#emit("records", { records });
-  }
-
-  #emit(name, detail) {
-    this.dispatchEvent(new CustomEvent(name, { detail }));
+    if (records.length) this.emit("records", { records });
   }
 }

@@ -2,12 +2,16 @@
 
 export class PatchError extends Error {}
 
+const NEED_VALUE = ["add", "replace", "test"];
+
 /**
  * Applies one operation and returns the document: a new one where the whole was replaced, else the same, changed in
  * place. Raises PatchError, and leaves the document as it was, where the operation does not fit.
  */
 export function applyPatch(document, operation) {
   const { op, path } = operation;
+  if (typeof path !== "string") throw new PatchError(`no path: ${path}`);
+  if (NEED_VALUE.includes(op) && !Object.hasOwn(operation, "value")) throw new PatchError(`no value for ${path}`);
   if (op === "test") {
     if (!equal(read(document, path), operation.value)) throw new PatchError(`test failed at ${path}`);
     return document;
@@ -24,6 +28,7 @@ export function applyPatch(document, operation) {
 }
 
 function transfer(document, { op, from, path }) {
+  if (typeof from !== "string") throw new PatchError(`no place to ${op} from: ${from}`);
   if (op === "move" && path.startsWith(`${from}/`)) throw new PatchError(`${from} can't move into itself`);
   const value = structuredClone(read(document, from));
   const without = op === "move" ? applyPatch(document, { op: "remove", path: from }) : document;

@@ -3,6 +3,7 @@
 const table = document.getElementById("streams");
 const state = document.getElementById("streams-state");
 const columns = ["stream", "subscribers", "messages", "bytes", "cursor"];
+const count = (number, word) => `${number.toLocaleString()} ${word}${number === 1 ? "" : "s"}`;
 
 function show(rows) {
   table.tBodies[0].replaceChildren(
@@ -15,7 +16,7 @@ function show(rows) {
     }),
   );
   const readers = rows.reduce((sum, row) => sum + row.subscribers, 0);
-  state.textContent = `${rows.length} streams, ${readers} subscribers`;
+  state.textContent = `${count(rows.length, "stream")}, ${count(readers, "subscriber")}`;
 }
 
 async function refresh() {

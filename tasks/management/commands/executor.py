@@ -1,4 +1,4 @@
-import argparse
+from collections.abc import Sequence
 from typing import Any
 
 from django.core.exceptions import ValidationError
@@ -13,6 +13,21 @@ class Command(BaseCommand):
         "Adds or changes an executor: a program with its arguments, after --. {prompt} inside an argument stands "
         "for the prompt, which otherwise arrives on standard input."
     )
+
+    def create_parser(self, prog_name: str, subcommand: str, **kwargs: Any) -> CommandParser:
+        usage = "%(prog)s [--env NAME]… [--format FORMAT] [--remove] NAME -- PROGRAM [ARG…]"
+        parser = super().create_parser(prog_name, subcommand, usage=usage, **kwargs)
+        parse = parser.parse_args
+
+        def parse_before_program(args: Sequence[str], namespace: Any = None) -> Any:
+            """What is behind `--` belongs to the program, also where it looks like an option of this command."""
+            end = args.index("--") if "--" in args else len(args)
+            parsed = parse(args[:end], namespace)
+            parsed.argv = args[end + 1 :]
+            return parsed
+
+        parser.parse_args = parse_before_program  # type: ignore[assignment,method-assign]
+        return parser
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument(
@@ -30,12 +45,9 @@ class Command(BaseCommand):
         )
         parser.add_argument("--remove", action="store_true", help="remove it instead")
         parser.add_argument("name")
-        # Whatever follows the name belongs to the program, also where it looks like an option of this command.
-        parser.add_argument("argv", nargs=argparse.REMAINDER, metavar="-- PROGRAM [ARG…]")
 
     def handle(self, *args: Any, **options: Any) -> None:
         name, argv = options["name"], options["argv"]
-        argv = argv[1:] if argv[:1] == ["--"] else argv
         try:
             validate_slug(name)
         except ValidationError as error:

@@ -7,7 +7,6 @@ from typing import Any
 from django.contrib.auth.models import User
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from tasks.mcp_server import make_server
 from tasks.tokens import find_token
 
 TOKEN = "VIBE_TOKEN"
@@ -21,7 +20,10 @@ class Command(BaseCommand):
         parser.add_argument("--user", help=f"in whose name (default: the owner of the API token in ${TOKEN})")
 
     def handle(self, *args: Any, user: str | None, **options: Any) -> None:
-        make_server(person_of(user)).run("stdio")
+        person = person_of(user)
+        from tasks.mcp_server import make_server  # half a second, of which a refusal has no need
+
+        make_server(person).run("stdio")
 
 
 def person_of(name: str | None) -> Callable[[], User | None]:

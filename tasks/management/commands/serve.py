@@ -1,12 +1,13 @@
 """What `make run` does: brings the database up to date, prints a sign-in link, serves."""
 
 import os
+import re
 from typing import Any
 
 from django.contrib.auth.models import User
 from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandError
-from django.db import DEFAULT_DB_ALIAS, connections
+from django.db import DEFAULT_DB_ALIAS, DatabaseError, connections
 from django.db.migrations.executor import MigrationExecutor
 
 from events.capture import actor
@@ -35,7 +36,10 @@ class Command(BaseCommand):
         run(host, port, on_listening=listening)
 
     def _migrate(self) -> None:
-        executor = MigrationExecutor(connections[DEFAULT_DB_ALIAS])
+        try:
+            executor = MigrationExecutor(connections[DEFAULT_DB_ALIAS])
+        except DatabaseError as error:
+            raise CommandError(f"{_database()} is a database that cannot be used: {error}") from error
         # The check takes a tenth of what the command takes, and on most starts it is all there is to do.
         if executor.migration_plan(executor.loader.graph.leaf_nodes()):
             call_command("migrate", interactive=False, verbosity=0)
@@ -49,6 +53,12 @@ class Command(BaseCommand):
             with actor("command", label="serve"):
                 make_demo_project(user)
         return user
+
+
+def _database() -> str:
+    """What names it, without the password."""
+    raw = os.environ.get("DATABASE_URL") or f"sqlite:///{connections[DEFAULT_DB_ALIAS].settings_dict['NAME']}"
+    return f"DATABASE_URL={re.sub(r'(?<=:)[^/]*(?=@)', '…', raw)!r}"
 
 
 def _port() -> int:

@@ -8,6 +8,7 @@ from tasks.tokens import issue_token
 
 class Command(BaseCommand):
     help = "Prints a new API token of a user. It is shown this once: only its hash is kept."
+    requires_system_checks: list[str] = []  # they would load every page of the site
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("username")

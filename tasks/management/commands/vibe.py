@@ -12,8 +12,9 @@ from django.contrib.auth.models import User
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from events.capture import actor
-from tasks import actions, runner, terminal
+from tasks import actions, terminal
 from tasks.actions import Record
+from tasks.runs import runner
 
 STATUSES = "todo, inprogress, inreview, done or cancelled"
 

@@ -1,6 +1,7 @@
 import json
 import os
 import threading
+from functools import wraps
 
 import psutil
 from django.db import connection, transaction
@@ -8,10 +9,22 @@ from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.urls import path
 
 from events import monitor
-from events.api import stream
+from events.api import bundle, stream
+from events.logs import MemoryLog, Reader
 from events.service import service
+from events.store import Batch
 
 service.register_memory("room", max_bytes=int(os.environ.get("SITE_BUFFER", str(64 * 1024**2))))
+
+
+class FailingLog(MemoryLog):
+    """Cannot be read, which shows when the response has begun."""
+
+    async def start(self, cursor: str | None, reader: Reader) -> Batch:
+        raise OSError("The disk is away.")
+
+
+service.register("failing", FailingLog)
 
 
 @transaction.non_atomic_requests
@@ -28,6 +41,16 @@ def revoke(request: HttpRequest, name: str) -> HttpResponse:
     with connection.cursor() as cursor:
         cursor.execute("INSERT INTO revoked VALUES (%s)", [name])
     return HttpResponse(status=204)
+
+
+def guarded(view):
+    """What a project puts around a view: nobody passes without a word."""
+
+    @wraps(view)
+    def inner(request: HttpRequest, key: str) -> HttpResponse:
+        return view(request, key) if "X-Word" in request.headers else HttpResponse(status=403)
+
+    return inner
 
 
 @transaction.non_atomic_requests
@@ -51,6 +74,9 @@ urlpatterns = [
     path("streams", monitor.streams, name="streams"),
     path("metrics", monitor.metrics),
     path("room/<str:key>", stream("room")),
+    path("failing/<str:key>", stream("failing")),
+    path("guarded/<str:key>", guarded(stream("room"))),
+    path("bundle", bundle),
     path("publish", publish),
     path("revoke/<str:name>", revoke),
     path("state", state),

@@ -82,7 +82,8 @@ class ComparePage {
 
   #files() {
     const paths = [...new Set(SIDES.flatMap((side) => [...(this.diffs[side]?.stream.files.keys() ?? [])]))].sort(comparePaths);
-    find("#no-files").hidden = paths.length > 0;
+    const settled = SIDES.every((side) => this.diffs[side]?.stream.ready || this.diffs[side]?.stream.finished);
+    find("#no-files").hidden = paths.length > 0 || !settled;
     reconcile(find("#files tbody"), paths, {
       keyOf: (path) => path,
       make: (path) => h("tr", {}, h("td", {}, h("button.compare-file.mono", { type: "button", title: path }, path)), h("td"), h("td")),

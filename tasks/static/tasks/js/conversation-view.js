@@ -9,7 +9,7 @@ const KEPT = 1_500;
 const SHORT = 600;
 
 /**
- * Entries: {kind: message|thinking|tool|result|usage|error|system|raw, role, text, tool, result, usage, timestamp}.
+ * Entries: {kind: message|delta|thinking|tool|result|usage|error|system|raw, role, text, tool, result, usage, timestamp}.
  * "count" (CustomEvent) tells how many have come.
  */
 export class ConversationView extends EventTarget {
@@ -62,11 +62,33 @@ export class ConversationView extends EventTarget {
       this.#result(entry);
       return;
     }
-    const makers = { message: message, thinking: thinking, tool: tool, usage: usage, error: failure };
+    if (entry.kind === "delta" && this.#goesOn(entry)) return;
+    if (entry.kind === "error" && this.#isTold(entry)) return;
+    const makers = { message: message, delta: message, thinking: thinking, tool: tool, usage: usage, error: failure };
     const element = (makers[entry.kind] ?? plain)(entry);
     if (!element) return;
     if (entry.kind === "tool" && entry.tool?.id) this.tools.set(entry.tool.id, element);
     this.#append(element, entry.kind);
+  }
+
+  /** An agent may say what went wrong, in full, and then, shorter, that its turn failed of it. */
+  #isTold({ text }) {
+    const last = this.list.lastElementChild;
+    const told = last?.dataset.kind === "error" && this.fault.startsWith(text);
+    if (!told) this.fault = text;
+    return told;
+  }
+
+  /** Puts a piece of a message behind the pieces before it; false where it is the first. */
+  #goesOn({ role, text }) {
+    const last = this.list.lastElementChild;
+    if (last?.dataset.kind !== "delta" || this.said.role !== role) {
+      this.said = { role, text };
+      return false;
+    }
+    this.said.text += text;
+    last.querySelector(".talk-text").replaceChildren(...paragraphs(this.said.text));
+    return true;
   }
 
   /** Lines of plain output that follow each other are one block. */
@@ -125,7 +147,7 @@ function usage({ usage: used, text }) {
 }
 
 function failure({ text }) {
-  return h("li.talk.talk-error", { role: "alert" }, icon("warning"), h("div.talk-text", {}, paragraphs(text || "Something went wrong.")));
+  return h("li.talk.talk-error", {}, icon("warning"), h("div.talk-text", { role: "alert" }, paragraphs(text || "Something went wrong.")));
 }
 
 function plain({ kind, text }) {

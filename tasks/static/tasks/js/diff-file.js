@@ -58,12 +58,12 @@ export class DiffFile {
     this.draw();
   }
 
-  /** Near enough to the eye to be drawn, or no longer. */
-  show(shown) {
+  /** Near enough to the eye to be drawn, or no longer: `height` is that of the whole file then, in CSS pixels. */
+  show(shown, height = 0) {
     if (shown === this.shown) return;
     if (!shown) {
       if (this.editing || this.body.contains(document.activeElement)) return;
-      this.body.style.minHeight = `${this.body.offsetHeight}px`;
+      this.body.style.minHeight = `${Math.max(0, height - HEAD)}px`;
       this.table?.remove();
       this.table = null;
     }
@@ -181,7 +181,8 @@ export class DiffFile {
   }
 
   #lines() {
-    const split = this.view.split;
+    // A file that is all new, or all gone, has nothing beside it.
+    const split = this.view.split && !["added", "deleted"].includes(this.record.change);
     if (!this.table || this.table.dataset.split !== String(split)) {
       this.rows = h("tbody");
       this.table = h(
@@ -324,7 +325,9 @@ export class DiffFile {
     const blocks = this.#blocks().map(({ texts }) => texts);
     if (!(await this.view.highlighter.load(this.path, blocks)) || !this.table) return;
     this.colours = this.#colours();
-    for (const row of this.rows.children) if (row.item?.lines) this.#updateLine(row, row.item.lines, this.view.split);
+    // As it was drawn: a new file stands alone, and to ask the view lays the whole page out, line after line.
+    const split = this.table.dataset.split === "true";
+    for (const row of this.rows.children) if (row.item?.lines) this.#updateLine(row, row.item.lines, split);
   }
 
   #more() {

@@ -55,13 +55,12 @@ export class DiffView extends EventTarget {
     this.element.replaceChildren();
   }
 
-  isViewed({ file, diff, additions, deletions }) {
-    return this.viewed[file] === `${additions}.${deletions}.${diff.length}`;
+  isViewed(record) {
+    return Object.hasOwn(this.viewed, record.file) && this.viewed[record.file] === markOf(record);
   }
 
   setViewed(file, viewed) {
-    const { additions, deletions, diff } = file.record;
-    if (viewed) this.viewed[file.path] = `${additions}.${deletions}.${diff.length}`;
+    if (viewed) this.viewed[file.path] = markOf(file.record);
     else delete this.viewed[file.path];
     localStorage.setItem(`vibe.viewed.${this.attemptId}`, JSON.stringify(this.viewed));
     this.keepPlace(() => file.fold(viewed));
@@ -183,15 +182,17 @@ export class DiffView extends EventTarget {
       ...(ready || finished || state === "gone" ? [] : [h("span.count", {}, progress ? ` ${progress.done.toLocaleString()} of ${progress.total.toLocaleString()}…` : files ? " loading…" : "")]),
     );
     this.message.hidden = files > 0;
-    this.message.replaceChildren(...this.#emptyMessage(ready || finished, state));
+    this.element.classList.toggle("is-empty", !files && Boolean(ready || finished || state === "gone"));
+    this.message.replaceChildren(...this.#emptyMessage({ ready, finished, state }));
     const count = this.comments?.size ?? 0;
     this.sendButton.hidden = !count;
     setText(this.sendButton.lastChild, `Send ${count} ${count === 1 ? "comment" : "comments"}`);
   }
 
-  #emptyMessage(settled, state) {
+  #emptyMessage({ ready, finished, state }) {
     if (state === "gone") return [icon("warning"), h("h3", {}, "This diff is no longer there"), h("p", {}, "Its attempt was deleted, or you may no longer see it.")];
-    if (settled) return [icon("diff"), h("h3", {}, "Nothing changed yet"), h("p", {}, "What the agent changes in its worktree appears here as it happens.")];
+    if (finished) return [icon("diff"), h("h3", {}, "No changes"), h("p", {}, "This attempt ended without any.")];
+    if (ready) return [icon("diff"), h("h3", {}, "No changes"), h("p", {}, "What changes in the attempt's worktree appears here as it happens.")];
     return [h("span.skeleton.diff-skeleton"), h("span.skeleton.diff-skeleton"), h("span.visually-hidden", {}, "Loading the changes")];
   }
 
@@ -221,7 +222,8 @@ export class DiffView extends EventTarget {
 
   #inSight(entries) {
     this.keepPlace(() => {
-      for (const { target, isIntersecting } of entries) target.file.show(isIntersecting);
+      // The height comes with the entry: to ask for it after each change would lay out the page each time.
+      for (const { target, isIntersecting, boundingClientRect } of entries) target.file.show(isIntersecting, boundingClientRect.height);
     });
   }
 
@@ -396,6 +398,13 @@ export function comparePaths(a, b) {
     if (x[i] !== y[i]) return x[i] < y[i] ? -1 : 1;
     if (lastX) return 0;
   }
+}
+
+/** Short, and another one when the diff is: a file that changes after it was viewed is to be viewed again. */
+function markOf({ additions, deletions, diff }) {
+  let sum = 0;
+  for (let i = 0; i < diff.length; i += 1) sum = (Math.imul(sum, 31) + diff.charCodeAt(i)) | 0;
+  return `${additions}.${deletions}.${diff.length}.${sum}`;
 }
 
 function readViewed(attemptId) {

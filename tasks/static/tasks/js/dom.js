@@ -47,6 +47,16 @@ export function setText(element, text) {
   if (element.textContent !== wanted) element.textContent = wanted;
 }
 
+/** Sets a data attribute only where it differs. */
+export function setData(element, name, value) {
+  if (element.dataset[name] !== String(value)) element.dataset[name] = value;
+}
+
+/** Switches a class only where it differs: the attribute would be written anyway. */
+export function setClass(element, name, on) {
+  if (element.classList.contains(name) !== Boolean(on)) element.classList.toggle(name);
+}
+
 /**
  * Makes the children of `parent` those of `items`, in order, reusing the elements that are there.
  * `keyOf(item)` names an item, `make(item)` builds its element, `update(element, item)` fills it.
@@ -60,7 +70,7 @@ export function reconcile(parent, items, { keyOf, make, update, pool = null }) {
     const found = existing.get(key);
     existing.delete(key);
     const element = found ?? make(item);
-    element.dataset.key = key;
+    if (!found) element.dataset.key = key;
     update?.(element, item, !found);
     return element;
   });
@@ -113,6 +123,9 @@ function keepFocus(element, move) {
   if (focused && document.activeElement !== focused) focused.focus({ preventScroll: true });
 }
 
+/** How a page moves to somewhere else: gliding, unless the reader wants no motion. */
+export const glide = () => (matchMedia("(prefers-reduced-motion: reduce)").matches ? "instant" : "smooth");
+
 let announcing = 0;
 
 /** Says `text` to a screen reader, politely; the same text twice is said twice. */
@@ -141,5 +154,5 @@ export function inNextFrame(f) {
 /** A hue (degrees) that stays with the word; the template filter `hue` computes the same. */
 export function hue(word) {
   const sum = [...word].reduce((total, letter, place) => total + (place + 1) * letter.codePointAt(0), 0);
-  return ((sum * 37) % 24) * 15;
+  return ((sum * 37) % 12) * 30;
 }

@@ -45,7 +45,9 @@ function draw(listing) {
   error.hidden = true;
   use.disabled = !listing.repository;
   drawPath(listing);
-  list.replaceChildren(...listing.folders.map((folder) => h("li", {}, entry(folder))));
+  const others = listing.parent === null ? listing.roots.filter((root) => root !== listing.path) : [];
+  const folders = [...listing.folders, ...others.map((path) => ({ name: path, path }))];
+  list.replaceChildren(...folders.map((folder) => h("li", {}, entry(folder))));
   if (!listing.folders.length) {
     const words = listing.repository ? "This folder is a repository." : "No folders in here.";
     list.append(h("li.folder-none.muted", {}, words));

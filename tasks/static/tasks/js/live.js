@@ -7,14 +7,11 @@ import { keepWatching } from "./notifications.js";
 
 /**
  * Events (CustomEvent):
- *  - "change": {ids: Set of "tasks/<id>", "execution_processes/<id>", …; whole: true after a full state},
- *    once a frame, after the document has all changes that have come
+ *  - "change": once a frame, after the document has all changes that have come
  *  - "operation": {op, path, value}: each one, after it was applied
  */
 export class LiveDocument extends EventTarget {
-  #touched = new Set();
-  #whole = false;
-  #emit = inNextFrame(() => this.#flush());
+  #emit = inNextFrame(() => this.dispatchEvent(new CustomEvent("change")));
 
   /** `document` is the state at `cursor`, as the page was rendered; `url` the stream that goes on from there. */
   constructor(url, document, cursor) {
@@ -43,16 +40,6 @@ export class LiveDocument extends EventTarget {
       return;
     }
     this.dispatchEvent(new CustomEvent("operation", { detail: operation }));
-    const [, table, id] = operation.path.split("/");
-    if (id) this.#touched.add(`${table}/${id}`);
-    else this.#whole = true;
     this.#emit();
-  }
-
-  #flush() {
-    const detail = { ids: this.#touched, whole: this.#whole };
-    this.#touched = new Set();
-    this.#whole = false;
-    this.dispatchEvent(new CustomEvent("change", { detail }));
   }
 }

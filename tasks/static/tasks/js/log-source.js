@@ -4,6 +4,11 @@ import { LogStream } from "../../events/log-stream.js";
 import { api } from "./api.js";
 import { LinePages, PAGE } from "./line-pages.js";
 
+/** More lines than this in a second are not read one by one: nobody can, and a page takes in fewer than are printed. */
+const FLOOD = 2_000;
+/** Instead the end is looked at this often, in milliseconds. */
+const LOOK = 250;
+
 /**
  * Events: "lines" {first, last, fresh}: lines [first, last) came into memory, `fresh` when just printed;
  * "reset": all lines are other ones now; "state": `error`, `line` (of the stream) or `finished` changed.
@@ -20,6 +25,7 @@ export class LogSource extends EventTarget {
     this.line = "connecting";
     this.pages = new LinePages((first, count) => this.#load(first, count));
     this.stream = null;
+    this.second = { began: 0, lines: 0 };
     this.closed = false;
   }
 
@@ -33,18 +39,16 @@ export class LogSource extends EventTarget {
 
   close() {
     this.closed = true;
-    this.unwatch?.();
-    this.stream?.close();
+    this.#leave();
   }
 
-  /** Loads the last lines and follows what comes after them. */
+  /** Loads the last lines, which the page has asked for ahead (views/task.py), and follows what comes after them. */
   async open() {
     try {
       const answer = await this.#load(-PAGE, PAGE);
       if (this.closed) return;
-      this.pages.put(answer.first, answer.records);
-      this.cursor = answer.cursor;
-      this.#emit("lines", { first: answer.first, last: answer.first + answer.records.length, fresh: false });
+      this.#take(answer);
+      this.#emit("lines", { first: answer.first, last: this.total, fresh: false });
     } catch (error) {
       this.#failed(error);
       return;
@@ -56,13 +60,13 @@ export class LogSource extends EventTarget {
   /** Follows the run from the last line that is known; more than once is no more than once. */
   follow() {
     if (this.stream || !this.opened || this.closed || this.ended) return;
-    this.stream = new LogStream(this.processId, { cursor: this.cursor });
-    this.stream.addEventListener("records", ({ detail }) => this.#append(detail.records));
-    this.stream.addEventListener("finished", ({ detail }) => this.#finish(detail));
-    this.stream.addEventListener("state", ({ detail }) => this.#state(detail));
-    this.stream.addEventListener("reset", () => this.#reset());
-    this.stream.start();
-    this.unwatch = this.watch(this.stream.manager);
+    const stream = new LogStream(this.processId, { cursor: this.cursor });
+    stream.addEventListener("records", ({ detail }) => this.#append(detail.records));
+    stream.addEventListener("finished", ({ detail }) => this.#finish(detail));
+    stream.addEventListener("state", ({ detail }) => stream === this.stream && this.#state(detail));
+    stream.addEventListener("reset", () => this.#reset());
+    this.stream = stream.start();
+    this.unwatch = this.watch(stream.manager);
   }
 
   /** Loads what of lines [first, last) is not there; resolves with whether anything came. */
@@ -93,7 +97,49 @@ export class LogSource extends EventTarget {
   #append(records) {
     const first = this.pages.total;
     this.pages.append(records);
-    this.#emit("lines", { first, last: this.pages.total, fresh: true });
+    this.#emit("lines", { first, last: this.total, fresh: true });
+    if (this.#floods(records.length)) this.#skip();
+  }
+
+  #floods(lines) {
+    const now = performance.now();
+    if (now - this.second.began > 1_000) this.second = { began: now, lines: 0 };
+    this.second.lines += lines;
+    return this.second.lines > FLOOD;
+  }
+
+  /** Looks at the end until the flood is over, and follows from there. What is between is loaded where it is wanted. */
+  async #skip() {
+    this.cursor = this.stream.manager.cursor;
+    this.#leave();
+    try {
+      for (let grown = Infinity; grown > (FLOOD * LOOK) / 1_000 && !this.closed; await pause(LOOK)) grown = await this.#look();
+    } catch (error) {
+      if (!error.unreachable) this.#failed(error);
+    }
+    this.follow();
+  }
+
+  /** Takes in the last lines; how many have come since the last that is known. */
+  async #look() {
+    const answer = await this.#load(-PAGE, PAGE);
+    if (answer.total < this.total) this.#reset();
+    const first = this.total;
+    this.#take(answer);
+    if (!this.closed) this.#emit("lines", { first, last: this.total, fresh: true });
+    return this.total - first;
+  }
+
+  #take({ first, records, cursor }) {
+    this.pages.put(first, records);
+    this.cursor = cursor;
+  }
+
+  #leave() {
+    const { stream } = this;
+    this.stream = null;
+    this.unwatch?.();
+    stream?.close();
   }
 
   #reset() {
@@ -134,3 +180,5 @@ export class LogSource extends EventTarget {
     this.dispatchEvent(new CustomEvent(name, { detail }));
   }
 }
+
+const pause = (milliseconds) => new Promise((resolve) => setTimeout(resolve, milliseconds));

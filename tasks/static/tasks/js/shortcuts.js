@@ -1,6 +1,6 @@
 // Keyboard shortcuts: each is registered once, with its words, so that the help (?) can't be out of date.
 
-import { find, h } from "./dom.js";
+import { find, h, icon } from "./dom.js";
 
 const shortcuts = [];
 const TYPING = "input:not([type=checkbox]):not([type=radio]), textarea, select, [contenteditable=true]";
@@ -50,9 +50,9 @@ export function showHelp() {
       "div.dialog-head",
       {},
       h("h2", { id: "shortcuts-title" }, "Keyboard shortcuts"),
-      h("button.button.button-quiet.button-icon", { type: "button", "aria-label": "Close", onclick: () => dialog.close() }, "✕"),
+      h("button.button.button-quiet.button-icon", { type: "button", "aria-label": "Close", onclick: () => dialog.close() }, icon("close")),
     ),
-    h("div.dialog-body", { tabindex: "0" }, groups.map((group) => section(group))),
+    h("div.dialog-body.shortcuts-body", { tabindex: "0" }, groups.map((group) => section(group))),
   );
   document.body.append(dialog);
   dialog.showModal();

@@ -93,7 +93,8 @@ class TaskPage {
     if (!this.attempt) return this.narrow ? "task" : "log";
     const runs = this.document.runs(this.attemptId);
     const reviewed = runs.length > 0 && !runs.some(isActive) && latest(runs)?.status === "completed";
-    return reviewed && this.attempt.outcome === "open" ? "changes" : "log";
+    if (reviewed && this.attempt.outcome === "open") return "changes";
+    return this.#converses() ? "conversation" : "log"; // the output itself would be the records that it is told in
   }
 
   #converses() {
@@ -283,4 +284,5 @@ function latest(runs) {
   return own.find((run) => run.status === "running") ?? own.filter((run) => run.status !== "queued").at(-1) ?? own.at(-1) ?? runs.at(-1);
 }
 
-new TaskPage(JSON.parse(find("#task-state").textContent));
+// For the browser's console and for tests, as on the board.
+globalThis.vibe = { page: new TaskPage(JSON.parse(find("#task-state").textContent)) };

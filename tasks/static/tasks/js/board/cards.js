@@ -1,6 +1,6 @@
 // Draws the columns and cards: changes what differs in the elements that are there, so that nothing flickers.
 
-import { find, findAll, h, hue, keyed, reconcile, setText } from "../dom.js";
+import { find, findAll, h, hue, keyed, reconcile, setClass, setData, setText } from "../dom.js";
 import { elapsed } from "../time.js";
 import { STATE_WORDS } from "./model.js";
 
@@ -21,7 +21,6 @@ export function drawBoard(board, { shown, extra, carried }) {
     drawEmpty(list, cards.length, visible.length);
   }
   for (const gone of pool.values()) gone.remove();
-  find("#columns").dataset.total = total;
   drawFirst(total);
 }
 
@@ -39,7 +38,7 @@ function update(element, card, isNew, board, extra) {
     drawn.set(element, state);
     fillCard(element, card, more);
   }
-  element.classList.toggle("is-pending", board.isMoving(card.id));
+  setClass(element, "is-pending", board.isMoving(card.id));
   if (isNew && board.drawn) element.classList.add("is-new");
 }
 
@@ -62,10 +61,6 @@ export function fillCard(element, card, extra = {}) {
   fillElapsed(find(".card-elapsed", element), card);
 }
 
-function setData(element, name, value) {
-  if (element.dataset[name] !== value) element.dataset[name] = value;
-}
-
 function fillTitle(element, card) {
   const link = find(".card-title", element);
   if (link.textContent === card.title && link.getAttribute("href")) return;
@@ -84,8 +79,8 @@ function fillLabels(list, labels) {
 function fillChanges(element, { additions, deletions }) {
   element.hidden = !(additions || deletions);
   if (element.hidden) return;
-  setText(find(".plus", element), `+${additions}`);
-  setText(find(".minus", element), `−${deletions}`);
+  setText(find(".plus", element), additions ? `+${additions}` : "");
+  setText(find(".minus", element), deletions ? `−${deletions}` : "");
   element.setAttribute("title", `${additions} lines added, ${deletions} removed`);
 }
 
@@ -106,8 +101,8 @@ export function tick() {
 function drawCounts(status, number, visible) {
   const words = visible === number ? String(number) : `${visible} of ${number}`;
   const column = find(`#column-${status}`);
-  column.dataset.count = number;
-  if (status === "cancelled") column.parentElement.dataset.cancelled = number;
+  setData(column, "count", number);
+  if (status === "cancelled") setData(column.parentElement, "cancelled", number);
   setText(find(".count", column), words);
   setText(find(`#tab-${status} .count`), words);
 }

@@ -1,6 +1,6 @@
 // Carrying cards with the pointer: a mouse at once, a finger after a long press, so that scrolling stays free.
 
-import { announce, find, findAll, h } from "../dom.js";
+import { announce, find, findAll, glide, h } from "../dom.js";
 import { STATUS_WORDS } from "./model.js";
 
 const THRESHOLD = 5;
@@ -128,7 +128,7 @@ export class Drag {
     const now = Date.now();
     if (now - (this.#carry.turned ?? 0) < 650) return;
     this.#carry.turned = now;
-    columns.scrollBy({ left: Math.sign(side) * columns.clientWidth, behavior: "smooth" });
+    columns.scrollBy({ left: Math.sign(side) * columns.clientWidth, behavior: glide() });
   }
 
   #up() {

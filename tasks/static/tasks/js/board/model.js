@@ -1,4 +1,4 @@
-// What the cards show, computed from the document. tasks/boards.py computes the same on the server.
+// What the cards show, computed from the document. tasks/board/boards.py computes the same on the server.
 
 export const STATUSES = ["todo", "inprogress", "inreview", "done", "cancelled"];
 

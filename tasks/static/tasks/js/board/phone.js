@@ -1,13 +1,13 @@
 // On a narrow screen one column is seen at a time: tabs above it follow the swipe, and lead it.
 
-import { find, findAll } from "../dom.js";
+import { find, findAll, glide } from "../dom.js";
 
 export function initPhone() {
   const columns = find("#columns");
   const tabs = findAll(".column-tab");
   for (const tab of tabs) {
     tab.addEventListener("click", () => {
-      columns.scrollTo({ left: find(`#column-${tab.dataset.status}`).offsetLeft - columns.offsetLeft, behavior: "smooth" });
+      columns.scrollTo({ left: find(`#column-${tab.dataset.status}`).offsetLeft - columns.offsetLeft, behavior: glide() });
     });
     tab.addEventListener("keydown", (event) => walk(event, tabs));
   }
@@ -22,7 +22,7 @@ function follow(columns, tabs) {
     if (tab.getAttribute("aria-selected") === selected) return;
     tab.setAttribute("aria-selected", selected);
     tab.tabIndex = index === place ? 0 : -1;
-    if (index === place) tab.parentElement.scrollTo({ left: tab.offsetLeft - 60, behavior: "smooth" });
+    if (index === place) tab.parentElement.scrollTo({ left: tab.offsetLeft - 60, behavior: glide() });
   });
 }
 

@@ -16,6 +16,7 @@ export class Start {
       event.preventDefault();
       busy(find("[type=submit]", this.form), () => this.#start());
     });
+    this.form.addEventListener("keydown", (event) => this.#key(event));
     const focused = () => document.activeElement?.closest?.(".columns .card")?.dataset.key;
     shortcut(["s"], "Start an agent on the task", "Board", () => this.open([focused()]), { when: focused });
   }
@@ -31,6 +32,15 @@ export class Start {
       this.#say("");
     }
     this.dialog.showModal();
+    this.form.elements.executor?.focus();
+  }
+
+  /** Enter starts, from anywhere but the prompt's own lines. */
+  #key(event) {
+    const writing = event.target.localName === "textarea" && !event.ctrlKey && !event.metaKey;
+    if (event.key !== "Enter" || writing || event.target.closest("button")) return;
+    event.preventDefault();
+    this.form.requestSubmit();
   }
 
   async #start() {

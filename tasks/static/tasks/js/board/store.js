@@ -15,7 +15,7 @@ export class Board extends EventTarget {
     this.project = data.project;
     this.executors = data.executors;
     this.columns = columns(live.document);
-    live.addEventListener("change", ({ detail }) => this.#changed(detail));
+    live.addEventListener("change", () => this.#changed());
   }
 
   /** The card with this id, or undefined. */
@@ -36,14 +36,14 @@ export class Board extends EventTarget {
   }
 
   /** Computes the columns anew and tells the page. */
-  refresh(detail = { ids: new Set(), whole: false }) {
+  refresh() {
     this.columns = columns(this.live.document, this.#moves);
-    this.dispatchEvent(new CustomEvent("change", { detail }));
+    this.dispatchEvent(new CustomEvent("change"));
   }
 
-  #changed(detail) {
+  #changed() {
     for (const [id, move] of this.#moves) if (move.savedAt && this.#arrived(id, move)) this.#moves.delete(id);
-    this.refresh(detail);
+    this.refresh();
   }
 
   #arrived(id, move) {

@@ -7,6 +7,9 @@ import { announce, find, findAll, h, icon, setText } from "../dom.js";
 import { showError, toast } from "../toast.js";
 import { endNotice, isActive } from "./words.js";
 
+const NOTICE_ICONS = { "": "info", green: "check" };
+const LONG = 2_000;
+const LONGEST = 630_000; // A little more than the server gives git.
 const STRATEGIES = { merge: "Merge", squash: "Squash and merge", ff: "Fast-forward" };
 
 export class AttemptBar {
@@ -15,6 +18,7 @@ export class AttemptBar {
     this.status = null;
     this.note = null;
     this.refusal = null;
+    this.waiting = false;
     this.strategy = localStorage.getItem("vibe.strategy") ?? "merge";
     this.#listen();
   }
@@ -43,6 +47,7 @@ export class AttemptBar {
   reset() {
     this.status = null;
     this.refusal = null;
+    this.waiting = false;
     this.note = null;
     this.#load();
   }
@@ -96,8 +101,8 @@ export class AttemptBar {
     const { ahead = 0, behind = 0, dirty = false } = this.status ?? {};
     const parts = [];
     if (open && this.status) {
-      if (ahead) parts.push(h("span", { title: `${ahead} commits ahead of the target` }, `↑${ahead}`));
-      if (behind) parts.push(h("span.is-behind", { title: `${behind} commits behind the target` }, `↓${behind}`));
+      if (ahead) parts.push(h("span", { title: `${ahead} commits ahead of the target` }, `${ahead} ahead`));
+      if (behind) parts.push(h("span.is-behind", { title: `${behind} commits behind the target` }, `${behind} behind`));
       if (dirty) parts.push(h("span.is-dirty", { title: "Changes that are not committed" }, "uncommitted"));
       if (!parts.length) parts.push(h("span", {}, "up to date"));
     }
@@ -113,7 +118,10 @@ export class AttemptBar {
     const add = (tone, ...content) => notices.push({ tone, content });
     if (attempt.outcome === "merged") add("green", `Merged into ${attempt.target_branch}${attempt.merge_commit ? ` as ${attempt.merge_commit.slice(0, 10)}` : ""}.`);
     if (attempt.outcome === "discarded") {
-      add("", attempt.kept_ref ? `Discarded. Uncommitted work is kept for 30 days: git show ${attempt.kept_ref}` : "Discarded.");
+      add("", attempt.kept_ref ? `Discarded. Its work is kept for 30 days. To get it back: git branch rescued ${attempt.kept_ref}` : "Discarded.");
+    }
+    if (this.waiting) {
+      add("", "Git is still at work. If it is a program that this repository is configured with (a filter, a merge driver, git-lfs), it is stopped after ten minutes, and then nothing has changed.");
     }
     if (this.refusal) add("red", this.refusal.text, ...files(this.refusal.files));
     else if (attempt.outcome === "open" && this.status?.conflicts?.length) {
@@ -127,7 +135,7 @@ export class AttemptBar {
     const text = JSON.stringify(notices.map(({ tone, content }) => [tone, content.map((one) => one.textContent ?? one)]));
     if (place.dataset.shown === text) return;
     place.dataset.shown = text;
-    place.replaceChildren(...notices.map(({ tone, content }) => h(`div.notice${tone ? `.notice-${tone}` : ""}`, {}, icon(tone === "red" || tone === "amber" ? "warning" : "info"), h("div.grow", {}, content))));
+    place.replaceChildren(...notices.map(({ tone, content }) => h(`div.notice${tone ? `.notice-${tone}` : ""}`, {}, icon(NOTICE_ICONS[tone] ?? "warning"), h("div.grow", {}, content))));
   }
 
   #lookAt(run) {
@@ -159,7 +167,7 @@ export class AttemptBar {
 
   async discard() {
     const yes = await confirm("Discard this attempt?", {
-      text: "Its worktree is removed. Uncommitted work is kept under a ref of the repository for 30 days, and commits stay on its branch.",
+      text: "Its worktree and its branch are removed. Commits and uncommitted work are kept under a ref of the repository for 30 days.",
       yes: "Discard", danger: true,
     });
     if (yes) await this.#post("discard", "Discarded");
@@ -167,8 +175,13 @@ export class AttemptBar {
 
   async #post(action, done, body = {}) {
     const { attemptId } = this.page;
+    const wait = (waiting) => {
+      this.waiting = waiting && attemptId === this.page.attemptId;
+      this.update();
+    };
+    const late = setTimeout(wait, LONG, true);
     try {
-      this.page.document.put("task_attempts", await api.post(`/api/task-attempts/${attemptId}/${action}`, body, { timeout: 120_000 }));
+      this.page.document.put("task_attempts", await api.post(`/api/task-attempts/${attemptId}/${action}`, body, { timeout: LONGEST }));
       this.refusal = null;
       toast(done);
       this.#load();
@@ -178,8 +191,10 @@ export class AttemptBar {
         return;
       }
       this.refusal = { text: error.message, files: error.body?.files ?? [] };
+    } finally {
+      clearTimeout(late);
+      wait(false);
     }
-    this.update();
   }
 
   async #devserver() {

@@ -2,7 +2,7 @@
 
 import { api } from "../api.js";
 import { busy } from "../components.js";
-import { find, h, reconcile, setText } from "../dom.js";
+import { find, h, icon, reconcile, setText } from "../dom.js";
 import { ago, elapsed, whole } from "../time.js";
 import { attemptState, isActive } from "./words.js";
 
@@ -21,6 +21,7 @@ export class Attempts {
     find("#compare").hidden = attempts.length < 2;
     find("#first-start").hidden = attempts.length > 0;
     find("#task").classList.toggle("is-unstarted", !attempts.length);
+    setText(find("#tab-log span"), attempts.length ? "Output" : "Start");
     if (!attempts.length) this.#first();
     reconcile(find("#attempts"), attempts.map((attempt, i) => ({ attempt, number: i + 1 })).reverse(), {
       keyOf: ({ attempt }) => attempt.id,
@@ -68,7 +69,7 @@ export class Attempts {
     }
     const why = this.page.state.may_start
       ? "No agent is installed on this machine that you may start. An administrator can add one."
-      : "You may look but not start programs: ask an administrator for the permission “Start programs”.";
+      : "You may look but not start programs: ask an administrator for the permission “May start programs in a worktree”.";
     panel.append(h("div.empty", {}, h("h2", {}, "No attempt yet"), h("p", {}, why)));
   }
 
@@ -83,9 +84,9 @@ export class Attempts {
     const dialog = h("dialog.dialog", { "aria-labelledby": "start-title", onclose: () => dialog.remove() });
     const head = h(
       "div.dialog-head", {}, h("h2", { id: "start-title" }, "New attempt"),
-      h("button.button.button-quiet.button-icon", { type: "button", "aria-label": "Close", onclick: () => dialog.close() }, "✕"),
+      h("button.button.button-quiet.button-icon", { type: "button", "aria-label": "Close", onclick: () => dialog.close() }, icon("close")),
     );
-    dialog.append(head, h("div.dialog-body", {}, this.#form("dialog", dialog)));
+    dialog.append(head, this.#form("dialog", dialog));
     document.body.append(dialog);
     dialog.showModal();
     dialog.querySelector("select").focus();
@@ -113,15 +114,17 @@ export class Attempts {
     });
     say();
     const button = h("button.button.button-primary", { type: "submit" }, "Start", h("kbd", {}, "Ctrl ⏎"));
-    const form = h(
-      "form.start-form", {},
+    const fields = [
       h("div.start-row", {},
         h("div.field", {}, h("label", { for: executor.id }, "Agent"), executor),
         h("div.field.grow", {}, h("label", { for: branch.id }, "Starts from, merges into"), branch)),
       h("div.field", {}, h("label", { for: prompt.id }, "Prompt"), prompt, hint),
       problem,
-      h("div.row", {}, button),
-    );
+    ];
+    const cancel = h("button.button", { type: "button", onclick: () => dialog.close() }, "Cancel");
+    const form = dialog
+      ? h("form", {}, h("div.dialog-body", {}, fields), h("div.dialog-foot", {}, cancel, button))
+      : h("form.start-form", {}, fields, h("div.row", {}, button));
     form.addEventListener("submit", (event) => {
       event.preventDefault();
       busy(button, () => this.#submit({ executor, branch, prompt, problem, dialog }));

@@ -1,7 +1,7 @@
 // One task with its attempts and runs, kept true by the project's stream of changes.
 
 import { EventSourceManager } from "../../../events/event-source-manager.js";
-import { applyPatch } from "../../../events/patch-document.js";
+import { applyPatch, PatchError } from "../../../events/patch-document.js";
 import { inNextFrame } from "../dom.js";
 import { keepWatching } from "../notifications.js";
 
@@ -28,7 +28,7 @@ export class TaskDocument extends EventTarget {
       task_attempts: byId(attempts),
       execution_processes: byId(processes),
     };
-    this.manager = new EventSourceManager(`/api/events/?project_id=${project.id}`, { cursor, keepHidden: keepWatching });
+    this.manager = new EventSourceManager(`/api/events/?project_id=${project.id}`, { cursor, keepHidden: keepWatching, share: true });
     this.manager.addEventListener("message", ({ detail }) => detail.type === "message" && this.apply(JSON.parse(detail.data)));
   }
 
@@ -66,9 +66,15 @@ export class TaskDocument extends EventTarget {
 
   /** One operation of the stream; those on records of other tasks change nothing here. */
   apply(operation) {
-    if (operation.path === "") this.document = this.#narrowed(operation.value ?? {});
-    else if (this.#concerns(operation)) this.document = applyPatch(this.document, operation);
-    else return this.#tellEnd(operation);
+    try {
+      if (operation.path === "") this.document = this.#narrowed(operation.value ?? {});
+      else if (this.#concerns(operation)) this.document = applyPatch(this.document, operation);
+      else return this.#tellEnd(operation);
+    } catch (error) {
+      if (!(error instanceof PatchError)) throw error;
+      console.error("A change does not fit this page's copy; it starts over.", operation, error);
+      return this.manager.restart(null);
+    }
     this.#emit();
     return this.#tellEnd(operation);
   }

@@ -3,7 +3,7 @@
 import { api } from "../api.js";
 import { find, h, reconcile, setText } from "../dom.js";
 import { ago, whole } from "../time.js";
-import { sentence } from "./sentences.js";
+import { namesOf, sentence } from "./sentences.js";
 
 const WAIT = 400;
 
@@ -38,7 +38,7 @@ export class History {
   }
 
   #show(entries) {
-    const names = this.#names();
+    const names = namesOf(entries, this.page.document);
     const shown = entries.map((entry) => ({ ...entry, said: sentence(entry, names) })).filter(({ said }) => said);
     if (!shown.length) {
       this.list.replaceChildren(h("li.history-note", {}, "Nothing happened yet."));
@@ -59,16 +59,5 @@ export class History {
     setText(time, ago(at));
     time.dateTime = at;
     time.title = whole(at);
-  }
-
-  /** What attempts and runs are called on this page, by id. */
-  #names() {
-    const names = new Map();
-    this.page.document.attempts.forEach((attempt, i) => {
-      names.set(attempt.id, { number: i + 1, attempt });
-      const runs = this.page.document.runs(attempt.id);
-      for (const run of runs) names.set(run.id, { number: i + 1, run, runs });
-    });
-    return names;
   }
 }

@@ -2,7 +2,7 @@
 
 import { find, h, reconcile, setText } from "../dom.js";
 import { elapsed } from "../time.js";
-import { runName, stateName } from "./words.js";
+import { endOf, runName, stateName } from "./words.js";
 
 export class Runs {
   constructor(page) {
@@ -33,9 +33,9 @@ export class Runs {
     element.dataset.state = run.status;
     setText(name, runName(run, runs));
     setText(state, `, ${stateName(run.status)}, `);
-    setText(code, run.exit_code ? `exit ${run.exit_code}` : "");
+    setText(code, run.status === "killed" ? "stopped" : endOf(run));
     setText(time, run.started_at ? elapsed(run.started_at, run.completed_at ?? Date.now()) : stateName(run.status).toLowerCase());
-    element.title = [stateName(run.status), run.exit_code === null ? "" : `exit code ${run.exit_code}`, run.prompt.slice(0, 400)].filter(Boolean).join(" · ");
+    element.title = [stateName(run.status), endOf(run), run.prompt.slice(0, 400)].filter(Boolean).join(" · ");
     if (run.id === this.page.runId) element.setAttribute("aria-current", "true");
     else element.removeAttribute("aria-current");
   }

@@ -11,8 +11,29 @@ const UNTOLD = new Set([
 const LONGEST = 120;
 
 /**
+ * What attempts and runs are called, by id: those that are there, and those of which an entry says that they went.
+ * @param {object} document {attempts, runs(attemptId)}, oldest first
+ * @returns {Map<string, {name: string, attempt?: object}>}
+ */
+export function namesOf(entries, document) {
+  const names = new Map();
+  const removed = (table) => entries.filter((entry) => entry.operation === "remove" && entry.table === table);
+  for (const { object_id: id, old } of removed("task_attempts")) names.set(id, { name: `the attempt on ${old.branch}`, attempt: old });
+  document.attempts.forEach((attempt, i) => {
+    const name = `attempt #${i + 1}`;
+    names.set(attempt.id, { name, attempt });
+    const runs = document.runs(attempt.id);
+    for (const run of runs) names.set(run.id, { name: `${inASentence(runName(run, runs))} of ${name}` });
+  });
+  for (const { object_id: id, old } of removed("execution_processes")) {
+    names.set(id, { name: `${inASentence(runName(old, []))} of ${names.get(old.task_attempt_id)?.name ?? "an attempt"}` });
+  }
+  return names;
+}
+
+/**
  * @param {{table: string, object_id: string, operation: string, field: string, old: any, value: any}} entry
- * @param {Map<string, object>} names {number, attempt} or {number, run, runs} by id
+ * @param {Map<string, {name: string, attempt?: object}>} names by id
  * @returns {string} empty where there is nothing to tell
  */
 export function sentence(entry, names) {
@@ -36,22 +57,27 @@ function aboutTask({ operation, field, old, value }) {
 }
 
 function aboutAttempt({ operation, field, value }, known) {
-  const name = known ? `attempt #${known.number}` : "an attempt";
+  const name = known?.name ?? "an attempt";
   if (!field && operation === "add") return `started ${name}${known ? ` with ${known.attempt.executor}` : ""}`;
   if (!field) return `deleted ${name}`;
   if (field === "outcome") return `${value} ${name}`;
-  if (field === "kept_ref") return value ? `kept the uncommitted work of ${name} as ${value}` : "";
+  if (field === "kept_ref") return value ? `kept the work of ${name} as ${value}` : "";
   return `set the ${field.replaceAll("_", " ")} of ${name} to ${brief(value)}`;
 }
 
-function aboutRun({ operation, field, value }, known) {
-  const name = known ? `${runName(known.run, known.runs)} of attempt #${known.number}` : "a run";
-  if (!field) return operation === "add" ? `queued ${name}` : `took back ${name}`;
+function aboutRun({ operation, field, old, value }, known) {
+  const name = known?.name ?? "a run";
+  if (!field && operation === "add") return `queued ${name}`;
+  if (!field) return old?.status === "queued" ? `took back ${name}: ${brief(old.prompt)}` : `deleted ${name}`;
   if (field === "status" && ENDS[value]) return `ended ${name}: ${ENDS[value]}`;
-  if (field === "status") return value === "running" ? `began ${name}` : `put ${name} back into the queue`;
+  if (field === "status") return value === "running" ? `started ${name}` : `put ${name} back into the queue`;
   if (field === "exit_code") return value ? `noted exit code ${value} of ${name}` : "";
   if (field === "prompt") return `changed the prompt of ${name}`;
   return `set the ${field.replaceAll("_", " ")} of ${name} to ${brief(value)}`;
+}
+
+function inASentence(name) {
+  return name.startsWith("Follow-up") ? name.toLowerCase() : `the ${name.toLowerCase()}`;
 }
 
 function brief(value) {

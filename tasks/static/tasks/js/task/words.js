@@ -45,4 +45,10 @@ export function endNotice(run, runs) {
   return { tone: "red", text: `${name}${how}. The last lines of its output say more.`, look: null };
 }
 
-const exitOf = (run) => (run.exit_code === null ? "" : ` with exit code ${run.exit_code}`);
+const exitOf = (run) => (run.exit_code ? ` (${endOf(run)})` : "");
+
+/** How a run's program ended where it did not end well: "exit code 3", or "signal 9". */
+export function endOf(run) {
+  if (!run.exit_code) return "";
+  return run.exit_code < 0 ? `signal ${-run.exit_code}` : `exit code ${run.exit_code}`;
+}

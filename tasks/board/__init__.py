@@ -1,0 +1,1 @@
+"""What the pages show, computed: cards, history, Markdown, colours."""

@@ -1,0 +1,208 @@
+"""Bringing the files of a worktree from one tree to another, without ever losing what somebody changed there.
+
+The index is locked meanwhile, so that no other git interferes. The files go first; the references and the index
+follow only when all of them are there, and until then everything can be put back (`restore`).
+"""
+
+import os
+import shutil
+import stat
+import tempfile
+from pathlib import Path
+from typing import Final
+
+from tasks import git
+from tasks.errors import Refused
+from tasks.finishing.journal import FileUpdate
+
+_MARK: Final = "vibe "
+_UNDER_WAY: Final = {
+    "MERGE_HEAD": "a merge", "CHERRY_PICK_HEAD": "a cherry-pick", "REVERT_HEAD": "a revert",
+    "rebase-merge": "a rebase", "rebase-apply": "a rebase",
+}  # fmt: skip
+_GITLINK: Final = "160000"
+
+
+def check_quiet(folder: Path) -> None:
+    """Refused (409) where a merge, a rebase or the like waits to be ended in this worktree."""
+    for name, what in _UNDER_WAY.items():
+        if git.git_folder(folder, name).exists():
+            raise Refused(f"In {folder} {what} is under way: finish or abort it there first.")
+
+
+def check_not_rebased(folder: Path, ref: str) -> None:
+    """Refused (409) where the branch is off for a rebase or a bisection in this worktree, to come back at its end."""
+    place = git.git_folder(folder)
+    names = {ref, ref.removeprefix("refs/heads/")}
+    for name in ("rebase-merge/head-name", "rebase-apply/head-name", "BISECT_START"):
+        file = place / name
+        if file.exists() and os.fsdecode(file.read_bytes()).strip() in names:
+            what = "bisection" if name == "BISECT_START" else "rebase"
+            raise Refused(f"In {folder} a {what} of the branch is under way: finish or abort it there first.")
+
+
+def check_clean(folder: Path) -> None:
+    """Refused (409) with the files where tracked files have changes that are not committed."""
+    options = ["--untracked-files=no", "--no-renames", "--ignore-submodules=dirty"]
+    found = git.run("status", "--porcelain", "-z", *options, cwd=folder).stdout
+    changed = [os.fsdecode(line[3:]) for line in found.split(b"\0") if line]
+    if changed:
+        raise Refused(
+            f"The branch is checked out in {folder}, where {len(changed)} files have changes that are not "
+            "committed. Commit or stash them first: nothing was changed.",
+            files=changed,
+        )
+
+
+class Checkout:
+    """One update of one worktree. `advance`, then move the references, then `finish`; or `give_up`."""
+
+    def __init__(self, folder: Path, holder: str) -> None:
+        self.folder = folder
+        self._index = git.git_folder(folder, "index")
+        self._lock = self._index.with_name("index.lock")
+        self._mark = f"{_MARK}{holder}\n"
+        self._place = tempfile.mkdtemp(prefix="vibe-index-")
+        self.env = {"GIT_INDEX_FILE": os.path.join(self._place, "index")}
+        self._locked = False
+        self.advanced = False
+        """Whether files may have been changed."""
+
+    def lock(self) -> None:
+        """Refused (409) where git is at work in the worktree."""
+        beside = self._index.with_name(f"index.{os.path.basename(self._place)}")
+        beside.write_text(self._mark)
+        try:
+            # Linked, not written: a lock without our mark in it could not be told from that of a git at work.
+            os.link(beside, self._lock)
+        except FileExistsError:
+            raise Refused(
+                f"The index is locked: another git is at work in {self.folder}. If none is, it was cut off: "
+                f"remove {self._lock}"
+            ) from None
+        finally:
+            beside.unlink()
+        self._hold()
+
+    def _hold(self) -> None:
+        self._locked = True
+        if self._index.exists():
+            shutil.copy2(self._index, self.env["GIT_INDEX_FILE"])
+
+    def check(self, update: FileUpdate) -> None:
+        """Refused (409) where a file that git does not track would be overwritten. Changes nothing."""
+        git.run("update-index", "-q", "--refresh", cwd=self.folder, env=self.env, accept=(0, 1))
+        try:
+            self._read_tree("-n", update.from_tree, update.to_tree)
+        except git.GitError as error:
+            raise Refused(f"git will not change the files in {self.folder}: {error.reason}") from error
+
+    def advance(self, update: FileUpdate) -> None:
+        """Changes the files. Raises GitError, and may then have changed some."""
+        self.advanced = True
+        self._read_tree("-u", update.from_tree, update.to_tree)
+
+    def _read_tree(self, option: str, from_tree: str, to_tree: str) -> None:
+        options = ["-u", "-n"] if option == "-n" else [option]
+        git.run("read-tree", "-m", *options, from_tree, to_tree, cwd=self.folder, env=self.env)
+
+    def finish(self, update: FileUpdate) -> None:
+        """Puts the new index in place and ends the lock."""
+        if update.index_tree != update.to_tree:
+            git.run("read-tree", "--reset", update.index_tree, cwd=self.folder, env=self.env)
+        git.run("update-index", "-q", "--refresh", cwd=self.folder, env=self.env, accept=(0, 1))
+        beside = self._index.with_name("index.vibe")
+        shutil.copyfile(self.env["GIT_INDEX_FILE"], beside)
+        os.replace(beside, self._index)
+        self.give_up()
+
+    def give_up(self) -> None:
+        """Ends the lock and leaves the index as it is."""
+        if self._locked:
+            self._lock.unlink(missing_ok=True)
+            self._locked = False
+
+    def leave(self) -> None:
+        """Lets the lock stay, for `take_over`."""
+        self._locked = False
+
+    def close(self) -> None:
+        self.give_up()
+        shutil.rmtree(self._place, ignore_errors=True)
+
+    def take_over(self) -> bool:
+        """Goes on with the lock that a cut-off operation of the same holder left; False where it left none:
+        then it had not begun with the files, or had ended with them.
+        """
+        try:
+            if self._lock.read_text(errors="replace") != self._mark:
+                return False
+        except FileNotFoundError:
+            return False
+        self._hold()
+        return True
+
+    def reset_to(self, update: FileUpdate) -> None:
+        """Makes the checkout's index hold the new state, when the files have it already."""
+        git.run("read-tree", "--reset", update.to_tree, cwd=self.folder, env=self.env)
+
+
+def restore(folder: Path, update: FileUpdate) -> None:
+    """Puts back what a cut-off `advance` has changed: files that hold the new state, or the beginning of it.
+
+    Whatever else lies there is somebody's work and stays.
+    """
+    with tempfile.TemporaryDirectory(prefix="vibe-index-") as place:
+        env = {"GIT_INDEX_FILE": os.path.join(place, "index")}
+        git.run("read-tree", update.from_tree, cwd=folder, env=env)
+        wanted = []
+        # What was added goes first: it may stand where a folder belongs.
+        for path, old, new in sorted(
+            _differences(folder, update), key=lambda difference: bool(difference[1][1])
+        ):
+            if _GITLINK not in (old[0], new[0]) and _is_ours(folder, path, new):
+                _remove(folder, path)
+                wanted += [os.fsencode(path)] if old[1] else []
+        given = b"".join(path + b"\0" for path in wanted)
+        git.run("checkout-index", "-f", "-z", "--stdin", cwd=folder, env=env, stdin=given)
+
+
+def _differences(folder: Path, update: FileUpdate) -> list[tuple[str, tuple[str, str], tuple[str, str]]]:
+    """Path, and mode and blob in both trees; an empty blob where a tree has no such file."""
+    args = ["diff-tree", "-r", "-z", "--no-renames", "--no-ext-diff", "--raw", "--no-abbrev"]
+    fields = git.run(*args, update.from_tree, update.to_tree, cwd=folder).stdout.split(b"\0")
+    found = []
+    for head, name in zip(fields[0::2], fields[1::2], strict=False):
+        modes_and_blobs = head.decode().lstrip(":").split(" ")[:4]
+        old_mode, new_mode, old, new = ("" if not word.strip("0") else word for word in modes_and_blobs)
+        found.append((os.fsdecode(name), (old_mode, old), (new_mode, new)))
+    return found
+
+
+def _is_ours(folder: Path, path: str, new: tuple[str, str]) -> bool:
+    """Whether the file is as the update would leave it, or a part of that: gone, or the beginning of its content."""
+    file = folder / path
+    try:
+        kind = os.lstat(file).st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        return True
+    if not new[1]:
+        return False  # The update would have removed it, and it is there: it was not reached.
+    content = git.run("cat-file", "--filters", f"--path={path}", new[1], cwd=folder).stdout
+    if stat.S_ISLNK(kind):
+        return os.fsencode(os.readlink(file)) == content
+    return stat.S_ISREG(kind) and content.startswith(file.read_bytes())
+
+
+def _remove(folder: Path, path: str) -> None:
+    file = folder / path
+    file.unlink(missing_ok=True)
+    for above in file.parents:
+        if above == folder or not above.is_dir() or any(above.iterdir()):
+            return
+        above.rmdir()
+
+
+def settle_index(folder: Path) -> None:
+    """Lets the index follow the branch where the files are right already. Another git at work may do it instead."""
+    git.run("reset", "--quiet", "--mixed", cwd=folder, accept=(0, 1, 128))

@@ -1,0 +1,79 @@
+"""How an attempt stands to its target branch."""
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+from django.db import DatabaseError
+
+from events.wheel import close_connections
+from tasks import git, identity, snapshots
+from tasks.errors import Refused
+from tasks.finishing import merging
+from tasks.models import TaskAttempt
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    target_branch: str
+    ahead: int = 0
+    """Commits that the target branch lacks."""
+    behind: int = 0
+    """Commits of the target branch that the attempt lacks."""
+    dirty: bool = False
+    """Whether the worktree holds work that is not committed."""
+    conflicts: tuple[str, ...] = ()
+    """Files that a merge would leave in conflict, work that is not committed included."""
+
+
+def status(attempt: TaskAttempt) -> dict[str, Any]:
+    """The fields of Status. All zero for an attempt that has ended or not begun, or whose branches are gone.
+
+    Raises Refused (409) where git cannot say.
+    """
+    try:
+        return asdict(_status(attempt))
+    except git.GitError as error:
+        raise Refused(f"git cannot say how the attempt stands: {error.reason}", 409) from error
+
+
+def status_of(attempt_id: UUID) -> dict[str, Any] | None:
+    """The same, for a thread of its own; None where there is no such attempt or git cannot say."""
+    try:
+        attempt = TaskAttempt.objects.select_related("task__project").filter(pk=attempt_id).first()
+        return status(attempt) if attempt is not None else None
+    except (OSError, Refused, DatabaseError):
+        return None
+    finally:
+        close_connections()
+
+
+def _status(attempt: TaskAttempt) -> Status:
+    repo = Path(attempt.task.project.repo_path)
+    nothing = Status(attempt.target_branch)
+    if attempt.outcome != TaskAttempt.Outcome.OPEN or not attempt.base_commit or not repo.is_dir():
+        return nothing
+    tip, target = git.branch_commit(repo, attempt.branch), git.branch_commit(repo, attempt.target_branch)
+    if tip is None or target is None:
+        return nothing
+    counted = git.run("rev-list", "--left-right", "--count", f"{target}...{tip}", cwd=repo).text
+    behind, ahead = map(int, counted.split())
+    worktree = Path(attempt.worktree) if attempt.worktree else None
+    if worktree is not None and not worktree.joinpath(".git").exists():
+        worktree = None
+    dirty = worktree is not None and snapshots.is_dirty(worktree)
+    # What the target has is in the attempt already: there is nothing to be in conflict with.
+    conflicts = _conflicts(repo, worktree if dirty else None, tip, target) if behind else ()
+    return Status(attempt.target_branch, ahead, behind, dirty, conflicts)
+
+
+def _conflicts(repo: Path, worktree: Path | None, tip: str, target: str) -> tuple[str, ...]:
+    """Asked in a throwaway object store: looking at the page leaves nothing in the repository."""
+    with merging.throwaway_objects(repo) as env:
+        if worktree is not None:
+            with snapshots.index_copy(worktree) as index:
+                taken = snapshots.take_into(worktree, env | index)
+            author = identity.environment(repo)
+            tip = merging.commit(repo, taken.tree, [tip], "uncommitted work", env | author)
+        return merging.merge(repo, target, tip, env).conflicts

@@ -1,0 +1,121 @@
+"""What is removed when its time has come: worktrees of ended attempts, and work kept of discarded ones."""
+
+import logging
+import os
+import shutil
+import time
+from datetime import timedelta
+from pathlib import Path
+from typing import Final
+from uuid import UUID
+
+from django.conf import settings
+from django.utils import timezone
+
+from tasks import git, snapshots, worktrees
+from tasks.errors import Refused
+from tasks.finishing import journal, operations
+from tasks.models import ExecutionProcess, Project, TaskAttempt
+
+logger = logging.getLogger("tasks")
+
+KEPT_DAYS: Final = 30
+
+
+def remove_ended_worktrees(days: float | None = None, *, even_dirty: bool = False) -> int:
+    """Removes the worktrees of attempts that ended more than `days` ago (default: VIBE_WORKTREE_DAYS); how many.
+
+    One with work in it that is not committed stays, unless `even_dirty`: then the work is kept under a
+    reference first. The branch of a merged attempt goes with its worktree: its commits stay under `refs/vibe/merged/`.
+    """
+    days = settings.VIBE_WORKTREE_DAYS if days is None else days
+    ended = TaskAttempt.objects.exclude(outcome=TaskAttempt.Outcome.OPEN).filter(
+        worktree__isnull=False, updated_at__lt=timezone.now() - timedelta(days=days)
+    )
+    return sum(_remove(attempt, even_dirty) for attempt in ended.select_related("task__project"))
+
+
+def _remove(attempt: TaskAttempt, even_dirty: bool) -> bool:
+    repo, folder = Path(attempt.task.project.repo_path), Path(attempt.worktree or "")
+    if attempt.processes.exclude(status__in=ExecutionProcess.ENDED).exists() or not repo.is_dir():
+        return False
+    try:
+        with journal.only_one(repo):
+            if folder.joinpath(".git").exists():
+                if not even_dirty and _holds_work(repo, folder):
+                    return False
+                attempt.kept_ref = worktrees.keep_work(repo, folder, attempt.pk, branch=attempt.branch) or ""
+            operations.remove_worktree(repo, folder, attempt.pk)
+            _drop_merged_branch(repo, attempt)
+    except (git.GitError, OSError, Refused) as error:
+        logger.warning("The worktree %s cannot be removed: %s", folder, error)
+        return False
+    attempt.worktree = None
+    attempt.save(update_fields=["worktree", "kept_ref", "updated_at"])
+    return True
+
+
+def _holds_work(repo: Path, folder: Path) -> bool:
+    head = git.commit_of(folder, "HEAD")
+    return snapshots.is_dirty(folder) or bool(head and not git.is_held(repo, head))
+
+
+def _drop_merged_branch(repo: Path, attempt: TaskAttempt) -> None:
+    tip = git.branch_commit(repo, attempt.branch)
+    if tip is not None and tip == git.commit_of(repo, worktrees.merged_ref(attempt.pk)):
+        git.run("update-ref", "-d", f"refs/heads/{attempt.branch}", tip, cwd=repo)
+
+
+def expire_kept_refs(days: float = KEPT_DAYS) -> int:
+    """Removes what was kept of discarded attempts more than `days` ago, and what belongs to deleted ones; how many."""
+    oldest = time.time() - days * 86_400
+    count = 0
+    for project in Project.objects.all():
+        repo = Path(project.repo_path)
+        try:
+            count += _expire(repo, oldest) if repo.is_dir() else 0
+        except git.GitError as error:
+            logger.warning("Kept work in %s cannot be expired: %s", repo, error)
+    _expire_folders(oldest)
+    return count
+
+
+def _expire(repo: Path, oldest: float) -> int:
+    count = 0
+    for line in _references(repo, worktrees.KEPT_REFS):
+        moment, ref = line.split(" ", 1)
+        if int(moment) < oldest:
+            git.run("update-ref", "-d", ref, cwd=repo)
+            for attempt in TaskAttempt.objects.filter(kept_ref=ref):
+                attempt.kept_ref = ""
+                attempt.save(update_fields=["kept_ref", "updated_at"])
+            count += 1
+    for line in _references(repo, worktrees.MERGED_REFS):
+        moment, ref = line.split(" ", 1)
+        attempt_id = ref.removeprefix(worktrees.MERGED_REFS)
+        if int(moment) < oldest and not _exists(attempt_id):
+            git.run("update-ref", "-d", ref, cwd=repo)
+            count += 1
+    return count
+
+
+def _references(repo: Path, prefix: str) -> list[str]:
+    found = git.run("for-each-ref", "--format=%(committerdate:unix) %(refname)", prefix, cwd=repo).text
+    return [line for line in found.split("\n") if line]
+
+
+def _exists(attempt_id: str) -> bool:
+    try:
+        return TaskAttempt.objects.filter(pk=UUID(attempt_id)).exists()
+    except ValueError:
+        return True  # Not one of ours.
+
+
+def _expire_folders(oldest: float) -> None:
+    """Repositories that were moved out of a discarded worktree, and left-overs of diff streams."""
+    for folder in (Path(settings.VIBE_DATA) / "kept").glob("*"):
+        if os.stat(folder).st_mtime < oldest:
+            shutil.rmtree(folder, ignore_errors=True)
+    for file in (Path(settings.VIBE_DATA) / "diffs").glob("*"):
+        if os.stat(file).st_mtime < oldest:
+            file.unlink(missing_ok=True)

@@ -1,0 +1,1 @@
+"""The log of a run: as pages, as a stream, searched, and as a conversation."""

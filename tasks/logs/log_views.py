@@ -1,0 +1,173 @@
+"""Parts of a log for the page: lines by number, and a search through all of it; and what a project takes on disk."""
+
+import asyncio
+import json
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import AsyncGenerator, AsyncIterator
+from pathlib import Path
+from typing import Any, Final
+from uuid import UUID
+
+from django.contrib.auth.models import User
+from django.http import (
+    Http404,
+    HttpRequest,
+    HttpResponse,
+    HttpResponseBase,
+    JsonResponse,
+    StreamingHttpResponse,
+)
+from django.urls import path
+
+from tasks import permissions
+from tasks.logs import runlogs
+from tasks.models import ExecutionProcess
+from tasks.runs import housekeeping, runfiles
+from tasks.supervision.logreader import LogReader, index_of
+from tasks.supervision.search import matcher
+from tasks.tokens import bearer
+
+_PROGRAM: Final = Path(__file__).resolve().parent / "log_search.py"
+_MOST_LINES: Final = 5000
+_LONGEST_QUERY: Final = 1000
+_searches: Final = threading.BoundedSemaphore(8)
+"""Each search is a process of its own."""
+
+
+def lines(request: HttpRequest, process_id: UUID) -> HttpResponse:
+    """Records by number: `?first=` (from 0; negative counts from the end) and `?count=`.
+
+    `{"first", "total", "cursor", "records"}`; a stream opened with `cursor` gives exactly what follows.
+    """
+    process = _process(request, process_id)
+    if isinstance(process, JsonResponse):
+        return process
+    try:
+        first, count = int(request.GET.get("first", 0)), int(request.GET.get("count", 500))
+    except ValueError:
+        return JsonResponse({"detail": "first and count are whole numbers."}, status=422)
+    return JsonResponse(range_of(process, first, max(1, min(count, _MOST_LINES))))
+
+
+def disk(request: HttpRequest, project_id: UUID) -> HttpResponse:
+    """What a project takes on disk: `{"logs", "worktrees"}` in bytes. Counts file by file, so it may take seconds."""
+    user = _caller(request)
+    if user is None:
+        return JsonResponse({"detail": "Sign in, or send a token."}, status=401)
+    (use,) = housekeeping.disk_use(permissions.visible_projects(user).filter(pk=project_id)) or (None,)
+    if use is None:
+        return JsonResponse({"detail": f"There is no project {project_id} that you may see."}, status=404)
+    return JsonResponse({"logs": use.logs, "worktrees": use.worktrees})
+
+
+def range_of(process: ExecutionProcess, first: int, count: int) -> dict[str, Any]:
+    folder = runfiles.folder_of(process.pk).path
+    index, file = index_of(folder), LogReader(folder)
+    total = index.total()
+    first = max(0, total + first) if first < 0 else min(first, total)
+    offset, found = index.offset(first), []
+    for end, record in runlogs.records(file, offset):
+        found.append(record)
+        offset = end
+        if len(found) == count:
+            break
+    return {
+        "first": first,
+        "total": max(total, first + len(found)),
+        "cursor": runlogs.cursor_at(process, offset),
+        "records": found,
+    }
+
+
+def search(request: HttpRequest, process_id: UUID) -> HttpResponseBase:
+    """Hits as JSON lines while they are found; closing the connection ends the search.
+
+    `?q=`, `?regex=1`, `?case=1`. A hit is `{"line", "content"}`; now and then `{"scanned", "total"}`; last `{"done"}`.
+    """
+    process = _process(request, process_id)
+    if isinstance(process, JsonResponse):
+        return process
+    query = request.GET.get("q", "")
+    options = {"regex": request.GET.get("regex") == "1", "case": request.GET.get("case") == "1"}
+    if not query or len(query) > _LONGEST_QUERY:
+        return JsonResponse({"detail": f"q is 1 to {_LONGEST_QUERY} characters."}, status=422)
+    try:
+        matcher(query, **options)
+    except ValueError as error:
+        return JsonResponse({"detail": str(error)}, status=422)
+    folder = runfiles.folder_of(process.pk).path
+    request.META.pop("HTTP_ACCEPT_ENCODING", None)  # compressed, the hits would be held back
+    response = StreamingHttpResponse(
+        _hits(folder, {"query": query, **options}), content_type="application/x-ndjson"
+    )
+    response["Cache-Control"] = "no-cache, no-transform"
+    response["X-Accel-Buffering"] = "no"
+    return response
+
+
+async def _hits(folder: str, query: dict[str, Any]) -> AsyncGenerator[bytes]:
+    if not _searches.acquire(blocking=False):
+        yield _gave_up("Many searches go on already: try again in a moment.")
+        return
+    try:
+        async for data in _found(folder, query):
+            yield data
+    finally:
+        _searches.release()
+
+
+async def _found(folder: str, query: dict[str, Any]) -> AsyncIterator[bytes]:
+    worker = await asyncio.to_thread(_start, folder, query)
+    assert worker.stdout is not None
+    try:
+        while data := await asyncio.to_thread(os.read, worker.stdout.fileno(), 65536):
+            yield data
+        if await asyncio.to_thread(worker.wait):
+            yield _gave_up("The search took too long and was ended.")
+    finally:
+        worker.kill()
+        worker.stdout.close()
+        worker.wait()
+
+
+def _gave_up(why: str) -> bytes:
+    return json.dumps({"done": True, "hits": 0, "truncated": True, "error": why}).encode() + b"\n"
+
+
+def _start(folder: str, query: dict[str, Any]) -> "subprocess.Popen[bytes]":
+    worker = subprocess.Popen(
+        [sys.executable, "-I", "-S", str(_PROGRAM), folder], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    assert worker.stdin is not None
+    worker.stdin.write(json.dumps(query).encode())
+    worker.stdin.close()
+    return worker
+
+
+def _process(request: HttpRequest, process_id: UUID) -> ExecutionProcess | JsonResponse:
+    """The run, or the answer to whoever may not see it."""
+    user = _caller(request)
+    if user is None:
+        return JsonResponse({"detail": "Sign in, or send a token."}, status=401)
+    try:
+        return permissions.get_process(user, process_id)
+    except Http404 as error:
+        return JsonResponse({"detail": str(error)}, status=404)
+
+
+def _caller(request: HttpRequest) -> User | None:
+    """Who asks, by token or by session; None where nobody is signed in."""
+    if "Authorization" in request.headers:
+        token = bearer(request)
+        return token.user if token else None
+    return request.user if isinstance(request.user, User) else None
+
+
+urlpatterns = [
+    path("projects/<uuid:project_id>/disk", disk, name="project-disk"),
+    path("processes/<uuid:process_id>/logs/lines", lines, name="log-lines"),
+    path("processes/<uuid:process_id>/logs/search", search, name="log-search"),
+]

@@ -1,0 +1,212 @@
+"""The log of a run as a stream of the engine. Its cursors are those of tasks/logs/runlogs.py."""
+
+import asyncio
+import logging
+import os
+from collections import OrderedDict
+from typing import Any, Final
+
+import orjson
+from asgiref.sync import sync_to_async
+from django.db import DatabaseError
+
+from events import sse
+from events.logs import Reader
+from events.store import Batch, MsgStore
+from events.wheel import close_connections
+from tasks.logs import conversation
+from tasks.logs.runlogs import PARTIAL, groups, is_record, style_of
+from tasks.models import ExecutionProcess, ProcessStatus
+from tasks.runs import runfiles
+from tasks.supervision.logreader import BLOCK, LogReader
+
+logger = logging.getLogger("tasks.runlogs")
+
+POLL_SECONDS: Final = 0.03
+_STATUS_SECONDS: Final = 3.0  # between looks at the database while nothing says that the run has ended
+_UNFINISHED_SECONDS: Final = 0.2
+_RING_BYTES: Final = 1024 * 1024
+_SHARED: Final = 8
+
+
+class RunLog:
+    """The stream `logs:<process id>`. Behind the ring lies the file, so no reader is ever too slow for it.
+
+    While somebody reads, the file's size is looked at every POLL_SECONDS; what it grew by goes into the ring,
+    in blocks, for those who are at the end. Others read the file. Encoding is done in a thread, block by block.
+    """
+
+    def __init__(self, process_id: str) -> None:
+        self.process_id = process_id
+        self.prefix = process_id.replace("-", "")[:8]
+        self.store = MsgStore(_RING_BYTES, name=f"logs:{process_id}")
+        self.origin = f"{self.prefix}.0"
+        self._folder = runfiles.folder_of(process_id)
+        self._file = LogReader(self._folder.path)
+        self._style = ""
+        self._end: int | None = None  # the offset behind the last record, once the run is over
+        self._farewell = b""
+        self._bounds: set[int] = set()  # the positions between the ring's blocks
+        self._shared: OrderedDict[tuple[int, int, str], Batch] = OrderedDict()
+        self._feeder: asyncio.Task[None] | None = None
+
+    async def opened(self) -> None:
+        end = await asyncio.to_thread(self._file.end)
+        if end:
+            self.store.start_over(end)
+        self._bounds.add(end)
+        await self._look_for_end(end)
+        self._feeder = asyncio.get_running_loop().create_task(self._feed(end))
+
+    async def closed(self) -> None:
+        if self._feeder is not None and self._feeder.cancel():
+            await asyncio.wait([self._feeder])
+        self.store.close()
+
+    async def is_over(self, cursor: str) -> bool:
+        return cursor == f"{self.prefix}.end" and self._has_exit()
+
+    async def start(self, cursor: str | None, reader: Reader) -> Batch:
+        place, skip, reason = 0, 0, ""
+        if cursor is None or cursor == self.origin:
+            place = await asyncio.to_thread(self._first, reader)
+        else:
+            place, skip, reason = await asyncio.to_thread(self._place, cursor, reader)
+        batch = await self.read(place, reader, skip)
+        return batch._replace(data=sse.reset(reason, self.origin) + batch.data) if reason else batch
+
+    async def read(self, position: int, reader: Reader, skip: int = 0) -> Batch:
+        if self._end is not None and position >= self._end:
+            return Batch(self._farewell, self._end + 1, finished=True)
+        if reader.parameters.get("view") == "conversation":
+            batch = await self._from_file(position, "conversation", skip)
+            if batch.position == position < self.store.last:
+                await asyncio.sleep(
+                    _UNFINISHED_SECONDS
+                )  # a line that still goes on: the store has more already
+            return batch
+        if position in self._bounds:
+            found = self.store.read(position)
+            if isinstance(found, Batch):
+                over = self._end is not None and found.position > self._end
+                return found._replace(finished=over)
+        if position >= self.store.last:
+            return Batch(b"", position)
+        return await self._from_file(position, "", skip)
+
+    async def _from_file(self, position: int, view: str, skip: int) -> Batch:
+        # Only up to the next block of the ring, so that a reader who catches up joins those at the end.
+        limit = min((bound for bound in self._bounds if bound > position), default=position + BLOCK)
+        key = (position, skip, view)
+        if view == "" and (found := self._shared.get(key)):
+            return found
+        make = self._conversation if view else self._frames
+        batch = await asyncio.to_thread(
+            make, position, min(BLOCK, limit - position) if not view else BLOCK, skip
+        )
+        if view == "" and batch.data:
+            self._shared[key] = batch
+            if len(self._shared) > _SHARED:
+                self._shared.popitem(last=False)
+        return batch
+
+    def _first(self, reader: Reader) -> int:
+        """Where a fresh reader begins."""
+        tail = reader.parameters.get("tail", "")
+        if not tail.isdecimal() or len(tail) > 12:  # No log has as many.
+            return 0
+        return self._file.back(self._file.end(), int(tail))
+
+    def _place(self, cursor: str, reader: Reader) -> tuple[int, int, str]:
+        """Offset, entries to skip, and why the cursor cannot be honoured (then the offset is a fresh reader's)."""
+        prefix, _, place = cursor.partition(".")
+        offset, _, entries = place.partition("~")
+        offset = offset.removesuffix("p")
+        if prefix != self.prefix or not offset.isdecimal() or (entries and not entries.isdecimal()):
+            return self._first(reader), 0, "unknown cursor"
+        if not self._file.is_boundary(int(offset)):
+            return self._first(reader), 0, "the log does not reach as far as this cursor, or was cut"
+        return int(offset), int(entries or 0), ""
+
+    # -- feeding ---------------------------------------------------------------------------------
+
+    async def _feed(self, position: int) -> None:
+        since_status, patience = 0.0, POLL_SECONDS
+        while self._end is None:
+            if self._file.size() > position:
+                batch = await asyncio.to_thread(self._frames, position, BLOCK, 0)
+                if batch.position > position:
+                    position = batch.position
+                    self._bounds.add(position)
+                    self.store.append(position, batch.data)
+                    self._bounds = {bound for bound in self._bounds if bound >= self.store.floor}
+                    continue
+            since_status += POLL_SECONDS
+            if since_status >= (patience if self._has_exit() else _STATUS_SECONDS):
+                # The runner writes the end down a moment after exit.json; where it is away, that takes longer.
+                since_status, patience = 0.0, min(patience * 1.5, _STATUS_SECONDS)
+                await self._look_for_end(position)
+            await asyncio.sleep(POLL_SECONDS)
+
+    def _has_exit(self) -> bool:
+        return os.path.exists(self._folder.exit)
+
+    async def _look_for_end(self, position: int) -> None:
+        """Ends the stream once the record says how the run ended and nothing more is in the file."""
+        try:
+            found = await sync_to_async(_outcome, thread_sensitive=False)(self.process_id)
+        except DatabaseError as error:  # away for a moment: the log itself goes on
+            logger.warning("How run %s stands is not known now: %s", self.process_id, error)
+            return
+        self._style = found["style"]
+        if not found["ended"] or await asyncio.to_thread(self._file.end) > position:
+            return
+        data = orjson.dumps({"status": found["status"], "exit_code": found["exit_code"]})
+        self._farewell = sse.frame(data, f"{self.prefix}.end", "finished")
+        self._end = position
+        self.store.append(position + 1, self._farewell)
+
+    # -- encoding --------------------------------------------------------------------------------
+
+    def _frames(self, position: int, count: int, _: int) -> Batch:
+        """Frames of whole lines. The lines of the file are the data of the frames, byte for byte, but for the mark of
+        a line that goes on: that is in the id, and the data is a record of three fields."""
+        parts = []
+        start = b"id: " + self.prefix.encode()
+        head, partial = start + b".%d\ndata: %b\n\n", start + b".%dp\ndata: %b}\n\n"
+        for line in self._file.lines(position, count).splitlines(keepends=True):
+            position += len(line)
+            if not is_record(line):
+                continue
+            if line.endswith(PARTIAL):
+                parts.append(partial % (position, line[: -len(PARTIAL)]))
+            else:
+                parts.append(head % (position, line[:-1]))
+        return Batch(b"".join(parts), position)
+
+    def _conversation(self, position: int, count: int, skip: int) -> Batch:
+        parts = []
+        for group in groups(self._file, position, count, over=self._end):
+            found = [
+                entry for record in group.records for entry in conversation.normalise(record, self._style)
+            ]
+            for number, entry in enumerate(found[skip:], skip + 1):
+                place = str(group.end) if number == len(found) else f"{group.start}~{number}"
+                parts.append(sse.json_frame(entry, f"{self.prefix}.{place}"))
+            position, skip = group.end, 0
+        return Batch(b"".join(parts), position)
+
+
+def _outcome(process_id: str) -> dict[str, Any]:
+    try:
+        row = (
+            ExecutionProcess.objects.filter(pk=process_id)
+            .values("status", "exit_code", "task_attempt__executor")
+            .first()
+        )
+        if row is None:  # deleted: nothing follows
+            return {"ended": True, "status": ProcessStatus.INTERRUPTED, "exit_code": None, "style": ""}
+        style = style_of(row["task_attempt__executor"])
+        return {**row, "ended": row["status"] in ExecutionProcess.ENDED, "style": style}
+    finally:
+        close_connections()

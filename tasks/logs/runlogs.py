@@ -1,0 +1,180 @@
+"""The log of a run as pages and as a download; logstream.py has the stream. All read one file by byte offset.
+
+A cursor is `<first 8 digits of the run's id>.<offset after the record>`; `….end` means that the run is over and
+all was received. In the conversation view a record may make several entries: `….<offset before it>~<n>` is
+the cursor after n of them. A record whose line goes on in the next one of its type has a `p` behind the offset.
+"""
+
+import asyncio
+import itertools
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+import orjson
+from django.http import StreamingHttpResponse
+
+from tasks import executors
+from tasks.errors import Refused
+from tasks.logs import conversation
+from tasks.models import ExecutionProcess
+from tasks.runs import runfiles
+from tasks.supervision.logreader import BLOCK, LogReader
+
+_MOST_IN_GROUP: Final = 200
+PARTIAL: Final = b',"partial":true}\n'
+"""How the record of a line that goes on ends."""
+
+
+def is_record(line: bytes) -> bool:
+    """False for what is no record of ours: half a line that a dying disk left, or what somebody typed in."""
+    return line.startswith(b'{"type":"') and line.endswith((b'Z"}\n', PARTIAL))
+
+
+@dataclass
+class Group:
+    """Records that make whole lines only together: one, or several where a line came in parts and others between."""
+
+    start: int
+    end: int
+    records: list[dict[str, Any]]
+
+
+def groups(file: LogReader, position: int, count: int = BLOCK, over: int | None = None) -> Iterator[Group]:
+    """The log from a group's start on, in groups. One that still goes on is left out, unless the log is over there."""
+    group = Group(position, position, [])
+    open_lines: dict[str, dict[str, Any]] = {}
+    while data := file.lines(position, count):
+        for line in data.splitlines(keepends=True):
+            position += len(line)
+            if is_record(line):
+                _add(group, open_lines, orjson.loads(line))
+            if not open_lines or len(group.records) >= _MOST_IN_GROUP:
+                yield replace(group, end=position)
+                group = Group(position, position, [])
+                open_lines.clear()
+        if not open_lines:
+            return
+    if open_lines and position == over:
+        yield replace(group, end=position)
+
+
+def _add(group: Group, open_lines: dict[str, dict[str, Any]], record: dict[str, Any]) -> None:
+    goes_on = record.pop("partial", False)
+    line = open_lines.pop(record["type"], None)
+    if line is None:
+        line = record
+        group.records.append(line)
+    else:
+        line["content"] += record["content"]
+    if goes_on:
+        open_lines[record["type"]] = line
+
+
+def style_of(executor: str) -> str:
+    try:
+        return str(executors.find(executor).output_format)
+    except Refused:  # removed since: its logs are shown as they are
+        return ""
+
+
+# -- pages -----------------------------------------------------------------------------------------
+
+
+def first_cursor(process: ExecutionProcess) -> str:
+    """The cursor before the first record."""
+    return f"{process.pk.hex[:8]}.0"
+
+
+def cursor_at(process: ExecutionProcess, offset: int, *, partial: bool = False) -> str:
+    return f"{process.pk.hex[:8]}.{offset}{'p' if partial else ''}"
+
+
+def page(
+    process: ExecutionProcess, *, before: str | None, after: str | None, limit: int, view: str = ""
+) -> list[dict[str, Any]]:
+    """Records in their order, each with its `id`: the newest where no cursor is given. Raises Refused."""
+    file = LogReader(runfiles.folder_of(process.pk).path)
+    low = _offset(process, file, after) if after else None
+    high = _offset(process, file, before) if before else None
+    if high is not None:
+        high = file.back(high, 1)  # not the record itself whose id was given
+    if low is None:
+        low = file.back(file.end() if high is None else high, limit)
+    return list(itertools.islice(_records(process, file, low, high, view), limit))
+
+
+def _offset(process: ExecutionProcess, file: LogReader, cursor: str) -> int:
+    prefix, _, place = cursor.partition(".")
+    place = place.partition("~")[0].removesuffix("p")
+    if prefix == process.pk.hex[:8] and place == "end":
+        return file.end()
+    if prefix != process.pk.hex[:8] or not place.isdecimal() or not file.is_boundary(int(place)):
+        raise Refused(f"{cursor[:100]!r} is no place in this log.", 422)
+    return int(place)
+
+
+def _records(
+    process: ExecutionProcess, file: LogReader, low: int, high: int | None, view: str
+) -> Iterator[dict[str, Any]]:
+    if view == "conversation":
+        yield from _entries(process, file, low, high)
+        return
+    for end, record in records(file, low):
+        if high is not None and end > high:
+            return
+        yield {"id": cursor_at(process, end, partial="partial" in record), **record}
+
+
+def _entries(
+    process: ExecutionProcess, file: LogReader, low: int, high: int | None
+) -> Iterator[dict[str, Any]]:
+    style = style_of(process.task_attempt.executor)
+    over = file.end() if process.ended else None
+    while True:
+        position = low
+        for group in groups(file, low, over=over):
+            if high is not None and group.end > high:
+                return
+            low = group.end
+            for record in group.records:
+                for entry in conversation.normalise(record, style):
+                    yield {"id": cursor_at(process, low), **entry}
+        if low == position:
+            return
+
+
+def records(file: LogReader, position: int) -> Iterator[tuple[int, dict[str, Any]]]:
+    """(offset after it, record) from a boundary to the end."""
+    while data := file.lines(position):
+        for line in data.splitlines(keepends=True):
+            position += len(line)
+            if is_record(line):
+                yield position, orjson.loads(line)
+
+
+def download(process: ExecutionProcess) -> StreamingHttpResponse:
+    """The whole output as text, in the order in which it came."""
+    file = LogReader(runfiles.folder_of(process.pk).path)
+    response = StreamingHttpResponse(_text(file), content_type="text/plain; charset=utf-8")
+    response["Content-Disposition"] = f'attachment; filename="run-{process.pk}.log"'
+    response["X-Accel-Buffering"] = "no"
+    return response
+
+
+async def _text(file: LogReader) -> AsyncIterator[bytes]:
+    position = 0
+    while True:
+        position, text = await asyncio.to_thread(_text_block, file, position)
+        if not text:
+            return
+        yield text
+
+
+def _text_block(file: LogReader, position: int) -> tuple[int, bytes]:
+    parts = []
+    data = file.lines(position)
+    for line in filter(is_record, data.splitlines(keepends=True)):
+        record = orjson.loads(line)
+        parts.append(record["content"] + ("" if record.get("partial") else "\n"))
+    return position + len(data), "".join(parts).encode("utf-8", "replace")

@@ -1,0 +1,1 @@
+"""A run, from the queue to its record. `runner` is what the rest of the board calls."""

@@ -1,0 +1,190 @@
+"""What is recorded when a run ends, and what follows from it. Every way to end comes through `record_end`."""
+
+import logging
+from pathlib import Path
+from typing import Any, Final
+
+from django.db import transaction
+from django.utils import timezone
+from django.utils.dateparse import parse_datetime
+
+from events.actors import actor
+from tasks import executors, git, snapshots
+from tasks.errors import Refused
+from tasks.logs import conversation
+from tasks.models import ExecutionProcess, Project, RunReason, Task, TaskAttempt, TaskStatus
+from tasks.runs import runfiles
+from tasks.supervision.folder import RunFolder
+
+logger = logging.getLogger("tasks.runner")
+
+Status = ExecutionProcess.Status
+_STATUS_OF_REASON: Final = {
+    "stopped": Status.KILLED,
+    "interrupted": Status.INTERRUPTED,
+    "timeout": Status.FAILED,
+    "not_started": Status.FAILED,
+    "log_failed": Status.FAILED,
+}
+_BEFORE = "before.json"
+
+
+def status_of(how: dict[str, Any]) -> str:
+    """The status for what exit.json says."""
+    if how.get("reason") == "exited":
+        return Status.COMPLETED if how.get("exit_code") == 0 else Status.FAILED
+    return _STATUS_OF_REASON.get(str(how.get("reason")), Status.INTERRUPTED)
+
+
+def record_end(process: ExecutionProcess, how: dict[str, Any]) -> bool:
+    """Writes down how a run ended, once; False where that was done already."""
+    attempt = process.task_attempt
+    head = _head(attempt)
+    changed = process.run_reason == RunReason.CODINGAGENT and _has_changed(process)
+    session = _session(process)
+    with actor("runner"), transaction.atomic():
+        ended = ExecutionProcess.objects.filter(
+            pk=process.pk, status__in=[Status.QUEUED, Status.RUNNING]
+        ).update(
+            status=status_of(how),
+            exit_code=how.get("exit_code"),
+            after_head_commit=head,
+            completed_at=_moment(how.get("ended_at")),
+            updated_at=timezone.now(),
+        )
+        if not ended:
+            return False
+        if session and session != attempt.session_id:
+            TaskAttempt.objects.filter(pk=attempt.pk).update(session_id=session, updated_at=timezone.now())
+        _follow_on(process, status_of(how), changed)
+    return True
+
+
+def fail(
+    process: ExecutionProcess, message: str, *, reason: str = "not_started", kind: str = "error"
+) -> None:
+    """Ends a run that no supervisor has, with a message in its log."""
+    folder = runfiles.folder_of(process.pk)
+    how = write_end(folder, message, reason=reason, kind=kind)
+    record_end(process, how)
+
+
+def write_end(folder: RunFolder, message: str, *, reason: str, kind: str = "system") -> dict[str, Any]:
+    """Writes last words and exit.json in place of a supervisor; returns what exit.json says."""
+    how = {
+        "exit_code": None,
+        "signal": None,
+        "reason": reason,
+        "message": message,
+        "ended_at": timezone.now().isoformat(),
+    }
+    try:
+        runfiles.append(folder, kind, message)
+        folder.write_exit(how)
+    except OSError as error:  # a full disk, most likely: the database still says how it ended
+        logger.error("The end of %s could not be written: %s (%s)", folder.path, error, message)
+    return how
+
+
+def remember_before(process: ExecutionProcess, folder: RunFolder) -> None:
+    """Keeps what the worktree holds before an agent starts, to see afterwards whether it changed anything."""
+    if process.run_reason == RunReason.CODINGAGENT and process.task_attempt.worktree:
+        found = snapshots.take(_worktree(process.task_attempt))
+        folder.write(folder.file(_BEFORE), {"head": found.head, "tree": found.tree})
+
+
+def move_task(task_id: Any, status: str, *, unless: tuple[str, ...] = ()) -> None:
+    """Moves a card to the end of another column, if it is not there yet."""
+    task = Task.objects.filter(pk=task_id).exclude(status__in=[status, *unless]).first()
+    if task is None:
+        return
+    last = (
+        Task.objects.filter(project_id=task.project_id, status=status)
+        .order_by("-position")
+        .values_list("position", flat=True)
+        .first()
+    )
+    task.status, task.position = status, (last or 0.0) + 1.0
+    task.save(update_fields=["status", "position", "updated_at"])
+
+
+def _follow_on(process: ExecutionProcess, status: str, changed: bool) -> None:
+    attempt = process.task_attempt
+    if process.run_reason == RunReason.SETUPSCRIPT and status != Status.COMPLETED:
+        _drop_waiting(attempt, status)
+        _agent_is_over(attempt)
+    elif process.run_reason == RunReason.CODINGAGENT:
+        _agent_is_over(attempt)
+        if changed and status in (Status.COMPLETED, Status.FAILED):
+            _queue_cleanup(attempt, process)
+
+
+def _agent_is_over(attempt: TaskAttempt) -> None:
+    if attempt.processes.filter(status=Status.RUNNING, run_reason=RunReason.CODINGAGENT).exists():
+        return  # what ended only waited behind it
+    move_task(attempt.task_id, TaskStatus.INREVIEW, unless=(TaskStatus.DONE, TaskStatus.CANCELLED))
+
+
+def _drop_waiting(attempt: TaskAttempt, status: str) -> None:
+    """The agent cannot work in a worktree whose setup failed or was stopped."""
+    word = "was stopped" if status == Status.KILLED else "failed"
+    reason = "stopped" if status == Status.KILLED else "not_started"
+    waiting = attempt.processes.filter(status=Status.QUEUED, run_reason=RunReason.CODINGAGENT)
+    for process in waiting.select_related("task_attempt"):
+        how = write_end(
+            runfiles.folder_of(process.pk),
+            f"Not started: the setup script {word}. Its log says why.",
+            reason=reason,
+            kind="error",
+        )
+        ExecutionProcess.objects.filter(pk=process.pk, status=Status.QUEUED).update(
+            status=status_of(how), completed_at=timezone.now(), updated_at=timezone.now()
+        )
+
+
+def _queue_cleanup(attempt: TaskAttempt, process: ExecutionProcess) -> None:
+    project = Project.objects.get(tasks__attempts=attempt)
+    if project.cleanup_script.strip():
+        ExecutionProcess.objects.create(
+            task_attempt=attempt,
+            run_reason=RunReason.CLEANUPSCRIPT,
+            prompt=project.cleanup_script,
+            started_by_id=process.started_by_id,
+        )
+
+
+def _has_changed(process: ExecutionProcess) -> bool:
+    folder = runfiles.folder_of(process.pk)
+    before = folder.read(folder.file(_BEFORE))
+    if before is None or not process.task_attempt.worktree:
+        return False
+    try:
+        after = snapshots.take(_worktree(process.task_attempt))
+    except (git.GitError, OSError):  # the worktree is gone: nothing there to clean up
+        return False
+    return (after.head, after.tree) != (before["head"], before["tree"])
+
+
+def _head(attempt: TaskAttempt) -> str:
+    try:
+        return git.commit_of(attempt.worktree, "HEAD") or "" if attempt.worktree else ""
+    except git.GitError:
+        return ""
+
+
+def _session(process: ExecutionProcess) -> str:
+    if process.run_reason != RunReason.CODINGAGENT:
+        return ""
+    try:
+        style = executors.find(process.task_attempt.executor).output_format
+    except Refused:
+        return ""
+    return conversation.session_of(runfiles.folder_of(process.pk).log, style)
+
+
+def _worktree(attempt: TaskAttempt) -> Path:
+    return Path(attempt.worktree or "")
+
+
+def _moment(text: Any) -> Any:
+    return (parse_datetime(text) if isinstance(text, str) else None) or timezone.now()

@@ -1,0 +1,57 @@
+"""What a person is told of beside the page. The whole browser: a bare engine has no notifications."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from playwright.sync_api import Browser, Playwright, expect
+
+from tests.browser.conftest import PATIENCE, Api, launch, open_board, wait_live
+from tests.browser.test_line import show, wait_for
+from tests.needs import CHROMIUM, needs_whole_chromium
+
+pytestmark = needs_whole_chromium
+expect.set_options(timeout=PATIENCE)
+
+
+@pytest.fixture(scope="module")
+def browser(playwright: Playwright) -> Iterator[Browser]:
+    started = launch(playwright, CHROMIUM)
+    yield started
+    started.close()
+
+
+COUNT_NOTIFICATIONS = """
+    if (location.protocol === "http:") localStorage.setItem("vibe.notifications", "on");
+    globalThis.told = [];
+    globalThis.Notification = class extends Notification {
+        constructor(title, options) {
+            super(title, options);
+            told.push(title);
+        }
+    };
+"""
+
+
+def test_the_end_of_a_run_is_told_once_however_many_tabs(api: Api, open_context: Any) -> None:
+    project = api.project("Short work")
+    context = open_context(permissions=["notifications"])
+    context.add_init_script(COUNT_NOTIFICATIONS)
+    pages = [open_board(context.new_page(), project) for _ in range(3)]
+    for page in pages:
+        show(page, "hidden")
+    states = lambda: sorted(page.evaluate("vibe.live.manager.state") for page in pages)  # noqa: E731
+    wait_for(lambda: states() == ["live", "paused", "paused"])
+    task = api.tasks(project)["Short work"]["id"]
+    api("POST", "/api/task-attempts", {"task_id": task, "executor": "script", "prompt": "echo done"})
+    told = lambda: [title for page in pages for title in page.evaluate("told")]  # noqa: E731
+    wait_for(lambda: told() == ["Short work"])
+    watching = [page for page in pages if page.title().startswith("(1) ")]
+    assert watching, "no title says that something waits"
+    for page in pages:
+        show(page, "visible")
+        wait_live(page)
+    for page in pages:
+        expect(page.locator("#column-inreview .run-state")).to_have_text("Needs review")
+        assert not page.title().startswith("(")
+    assert told() == ["Short work"]
