@@ -1,6 +1,7 @@
 """One record at a time, by statements that are compiled once a connection: most writes are about one."""
 
 from collections.abc import Sequence
+from operator import itemgetter
 from typing import Any, Final, NamedTuple
 from uuid import UUID
 
@@ -127,15 +128,17 @@ class OneRow:
         self, before: tuple[Any, ...], written: Written, prepared: list[Any]
     ) -> tuple[State, State] | None:
         """What differs with these values in the row; None where it moved, and only the database knows whereto."""
-        old: dict[str, Any] = {}
-        new: dict[str, Any] = {}
+        changed = []
         for (field, _, value), raw in zip(written, prepared, strict=False):
             index = self._index.get(field.attname)
             if index is not None and before[index] != raw:
                 if field.attname == self._place_name:
                     return None
-                old[field.attname] = self._json(index, before)
-                new[field.attname] = public(field, value)
+                changed.append((index, field, value))
+        # Django writes in the order of the model's fields, told is in that of the public ones.
+        changed.sort(key=itemgetter(0))
+        old = {field.attname: self._json(index, before) for index, field, _ in changed}
+        new = {field.attname: public(field, value) for _, field, value in changed}
         scope = self._scope(before)
         return State(old, scope), State(new, scope)
 

@@ -5,6 +5,7 @@ pytest-django reads the settings from that before any conftest is loaded.
 """
 
 import os
+import signal
 import tempfile
 
 # What the tests start is started often: compiled once is enough.
@@ -12,3 +13,5 @@ os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 os.environ["VIBE_DATA"] = tempfile.mkdtemp(prefix="vibe-tests-")
 os.environ["VIBE_REPO_ROOTS"] = tempfile.gettempdir()
 os.environ["DJANGO_SETTINGS_MODULE"] = "vibe.settings"
+# As at a terminal, even if the suite was started in the background, where a shell has it ignored.
+signal.signal(signal.SIGINT, signal.default_int_handler)

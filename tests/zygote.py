@@ -190,8 +190,6 @@ def fork(args: list[str], env: dict[str, str], *streams: int, session: bool = Fa
             os.dup2(descriptor, number)
         if session:
             os.setsid()
-        # As at a terminal, even if the suite was started in the background, where a shell has it ignored.
-        signal.signal(signal.SIGINT, signal.default_int_handler)
         os.environ.clear()
         os.environ.update(env)
         become(["manage.py", *args])

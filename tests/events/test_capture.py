@@ -110,6 +110,31 @@ def test_only_what_changed_is_told(written: Written, task: Task) -> None:
     assert len(written()) == before + 2
 
 
+def test_a_write_is_told_in_the_order_of_the_public_fields(written: Written, task: Task) -> None:
+    """Who has seen its `updated_at` has seen all of it."""
+    paths = ["/title", "/status", "/position", "/updated_at"]
+
+    def write(number: int) -> dict[str, Any]:
+        status = [Task.Status.DONE, Task.Status.CANCELLED][number % 2]
+        return {"position": number, "status": status, "title": str(number), "updated_at": timezone.now()}
+
+    def changed(values: dict[str, Any]) -> Task:
+        vars(task).update(values)
+        return task
+
+    ways: list[Callable[[dict[str, Any]], object]] = [
+        lambda values: changed(values).save(),
+        lambda values: changed(values).save(update_fields=list(values)),
+        lambda values: Task.objects.filter(pk=task.pk).update(**values),
+        lambda values: Task.objects.bulk_update([Task(pk=task.pk, **values)], list(values)),
+        lambda values: Task.objects.update_or_create(pk=task.pk, defaults=values),
+    ]
+    for number, way in enumerate(ways, 1):
+        before = len(written())
+        way(write(number))
+        assert [row.path for row in written()[before:]] == paths, number
+
+
 def test_values_that_are_nothing_are_told_too(written: Written, project: Project) -> None:
     task = Task.objects.create(project=project, title="x", description="x", position=1, labels=["x"])
     task.description, task.position, task.labels = "", 0, []
@@ -343,7 +368,7 @@ def test_proxies(written: Written, task: Task) -> None:
         card.title = "by a proxy"
         card.save()
         Card.objects.create(project=task.project, title="another")
-        assert described(written())[1:] == [("replace", "/updated_at"), ("replace", "/title"), ("add", "")]
+        assert described(written())[1:] == [("replace", "/title"), ("replace", "/updated_at"), ("add", "")]
         Card.objects.update(status="done")
         written()
         Card.objects.get(title="another").delete()
