@@ -6,9 +6,11 @@ pytest-django reads the settings from that before any conftest is loaded.
 
 import os
 import signal
+import sys
 import tempfile
 
-# What the tests start is started often: compiled once is enough.
+# The suite is several processes, and what they start is started often: compiled once is enough.
+sys.dont_write_bytecode = False
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 os.environ["VIBE_DATA"] = tempfile.mkdtemp(prefix="vibe-tests-")
 os.environ["VIBE_REPO_ROOTS"] = tempfile.gettempdir()

@@ -4,7 +4,6 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-import schemathesis
 from django.contrib.auth.models import User
 from django.core.handlers.wsgi import WSGIHandler
 from django.core.signals import request_finished, request_started
@@ -21,6 +20,8 @@ STARTS = r"(follow-up|devserver|merge|rebase|discard)$"
 
 @pytest.fixture
 def interface(admin: User, project: Project, task: Task) -> Iterator[Any]:
+    import schemathesis
+
     # A request ends by closing its connection, and with it the transaction in which this test's records are.
     for signal in (request_started, request_finished):
         signal.disconnect(close_old_connections)
@@ -29,26 +30,26 @@ def interface(admin: User, project: Project, task: Task) -> Iterator[Any]:
         signal.connect(close_old_connections)
 
 
-schema = (
-    schemathesis.pytest.from_fixture("interface")
-    .exclude(path_regex=STARTS)
-    .exclude(path="/api/task-attempts", method="POST")
-)
+def test_every_answer_is_as_described(interface: Any, request: pytest.FixtureRequest, admin: User) -> None:
+    import schemathesis
 
-
-@schema.parametrize()
-@settings(
-    max_examples=scaled(200, 3), deadline=None, suppress_health_check=list(HealthCheck), derandomize=True
-)
-def test_every_answer_is_as_described(case: schemathesis.Case, admin: User) -> None:
     headers = {"Authorization": f"Bearer {issue_token(admin)}"}
-    answer = case.call(headers=headers)
-    assert answer.status_code < 500
-    case.validate_response(
-        answer,
-        checks=(
-            schemathesis.checks.not_a_server_error,
-            schemathesis.specs.openapi.checks.response_schema_conformance,
-            schemathesis.specs.openapi.checks.status_code_conformance,
-        ),
+    schema = schemathesis.pytest.from_fixture("interface")
+
+    @schema.exclude(path_regex=STARTS).exclude(path="/api/task-attempts", method="POST").parametrize()
+    @settings(
+        max_examples=scaled(200, 3), deadline=None, suppress_health_check=list(HealthCheck), derandomize=True
     )
+    def check(case: schemathesis.Case) -> None:
+        answer = case.call(headers=headers)
+        assert answer.status_code < 500
+        case.validate_response(
+            answer,
+            checks=(
+                schemathesis.checks.not_a_server_error,
+                schemathesis.specs.openapi.checks.response_schema_conformance,
+                schemathesis.specs.openapi.checks.status_code_conformance,
+            ),
+        )
+
+    check(request=request)
