@@ -68,6 +68,14 @@ class Stream:
             self.read(max(0.01, deadline - time.monotonic()))
         return self.body
 
+    def beats_until_end(self) -> int:
+        """The heartbeats that come from now on, until the stream ends."""
+        with contextlib.suppress(BlockingIOError):
+            while not self.ended:
+                self.read(0)
+        before = len(self.body)
+        return self.until_end().count(b"event: heartbeat", before)
+
     def until_end(self, timeout: float = 30) -> bytes:
         deadline = time.monotonic() + timeout
         while not self.ended:

@@ -2,7 +2,6 @@
 
 import contextlib
 import resource
-import time
 
 import pytest
 
@@ -20,14 +19,11 @@ def test_every_client_gets_a_farewell_and_the_process_ends_well(start_site, serv
         streams = [stack.enter_context(opened(site.port, "/room/a")) for _ in range(count)]
         for stream in streams:
             stream.until(b"\n\n")
-        started = time.monotonic()
         site.terminate()
         for stream in streams:
             stream.until_end()
-        told = time.monotonic() - started
         assert site.process.wait(20) == 0
     assert all(stream.complete and b": goodbye" in stream.body for stream in streams)
-    assert told < 2, told
     retries = {stream.body.rpartition(b"retry: ")[2].split(b"\n")[0] for stream in streams}
     assert len(retries) > count / 4, "they would all come back at the same moment"
 

@@ -1,7 +1,5 @@
 """How many streams there may be, and for how long one may read."""
 
-import time
-
 import httpx
 
 from tests.servers.clients import opened
@@ -39,8 +37,7 @@ def test_who_may_no_longer_read_is_gone_within_a_heartbeat(start_site):
         leaver.until(b"\n\n")
         stayer.until(b"\n\n")
         httpx.get(f"{site.base}/revoke/leaver")
-        started = time.monotonic()
-        leaver.until_end()
-        assert time.monotonic() - started < 2.5
+        # At the next heartbeat, instead of it. One may be under way.
+        assert leaver.beats_until_end() <= 1
         site.publish("room:a", "still")
         stayer.until(b"0 still")
