@@ -92,7 +92,9 @@ live.addEventListener("operation", ({ detail: { path, value } }) => {
 });
 
 function tellOfEnd(run) {
-  if (run?.run_reason !== "codingagent" || Date.now() - Date.parse(run.completed_at ?? run.updated_at) > RECENT) return;
+  // The time of its end comes after the status, perhaps with the next frame: then it is now.
+  const since = run?.completed_at ? Date.now() - Date.parse(run.completed_at) : 0;
+  if (run?.run_reason !== "codingagent" || since > RECENT) return;
   const task = board.task(live.table("task_attempts")[run.task_attempt_id]?.task_id);
   if (!task) return;
   const words = run.status === "completed" ? "The agent is done: ready for review" : (STATE_WORDS[run.status] ?? run.status);
