@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -37,13 +37,22 @@ class LiveServer:
 
     `kill()` is kill -9, `stop()` is SIGTERM; `start()` after either is a restart on the same data and port.
     `typed`: started as a person types it; otherwise the libraries it needs are loaded already (tests/zygote.py).
+    `through`: the words of a command that becomes the one that it is given; typed too.
     """
 
-    def __init__(self, data: Path, env: Mapping[str, str] | None = None, *, typed: bool = False) -> None:
+    def __init__(
+        self,
+        data: Path,
+        env: Mapping[str, str] | None = None,
+        *,
+        typed: bool = False,
+        through: Sequence[str] = (),
+    ) -> None:
         self.data = data
+        self.through = through
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
-        self.typed = typed
+        self.typed = typed or bool(through)
         self.env = {
             "DJANGO_SETTINGS_MODULE": "vibe.settings",  # pytest sets it; the pictures and the benchmarks do not
             **os.environ,
@@ -104,7 +113,7 @@ class LiveServer:
     def _typed(self) -> "subprocess.Popen[bytes]":
         with self.log.open("ab") as log:
             return subprocess.Popen(
-                [sys.executable, "manage.py", "serve"],
+                [*self.through, sys.executable, "manage.py", "serve"],
                 cwd=ROOT,
                 env=self.env,
                 stdout=log,

@@ -4,7 +4,6 @@ import asyncio
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -100,15 +99,6 @@ class TestWatching:
         assert "late" in watcher.watched()
         watcher.close()
 
-    async def test_no_watches_left_polls_and_says_so(
-        self, service: EventService, attempt: TaskAttempt, place: Path, few_watches: None
-    ) -> None:
-        client = DiffClient()
-        async with client.reading(service, attempt.pk):
-            assert "cannot watch" in client.latest("note")["message"]
-            (place / "one").write_text("1\n")
-            await client.settles_at(place, attempt.base_commit)
-
     async def test_through_watchfiles(
         self, service: EventService, attempt: TaskAttempt, place: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -140,28 +130,3 @@ for number in range(int(sys.argv[1])):
     open(f"{folder}/{number}", "w").close()
 """
     subprocess.run([sys.executable, "-c", script, str(files)], cwd=folder, check=True)
-
-
-@pytest.fixture
-def few_watches() -> Iterator[None]:
-    """Uses up what the system has of inotify instances."""
-    script = """
-import sys
-from inotify_simple import INotify
-held = []
-try:
-    while True:
-        held.append(INotify())
-except OSError:
-    sys.stdout.write("none left\\n")
-    sys.stdout.flush()
-    sys.stdin.read()
-"""
-    with subprocess.Popen(
-        [sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    ) as process:
-        assert process.stdout
-        assert process.stdin
-        assert process.stdout.readline() == "none left\n"
-        yield
-        process.stdin.close()
