@@ -8,11 +8,12 @@ changed and reads from the worktree.
 import os
 import shutil
 import stat
-from collections.abc import Collection, Iterator, Set
+from collections.abc import Collection, Iterator, Mapping, Set
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from tasks import git
+from tasks.diffs.parse import quoted
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,11 +34,20 @@ def within(path: str, paths: Set[str]) -> bool:
     return "" in paths
 
 
+def objects_in(folder: Path, repo: Path) -> dict[str, str]:
+    """The environment in which git writes objects to this folder, and reads those of the repository too."""
+    real = os.fsencode(git.common_folder(repo) / "objects")
+    known = quoted(real)
+    if b":" in known and known == real:
+        known = b'"' + known + b'"'
+    return {"GIT_OBJECT_DIRECTORY": str(folder), "GIT_ALTERNATE_OBJECT_DIRECTORIES": os.fsdecode(known)}
+
+
 class PrivateIndex:
     def __init__(self, worktree: Path, file: Path) -> None:
         self.worktree = worktree
         self.env = {"GIT_INDEX_FILE": str(file)}
-        self._file = file
+        self.file = file
         self._real = git.git_folder(worktree, "index")
         self._empty_blob = git.run("hash-object", "-t", "blob", "--stdin", cwd=worktree).text
         self._added: set[str] = set()
@@ -45,12 +55,12 @@ class PrivateIndex:
     def reload(self) -> None:
         """Starts over from the real index."""
         self._added.clear()
-        temporary = self._file.with_suffix(".new")
+        temporary = self.file.with_suffix(".new")
         try:
             shutil.copy2(self._real, temporary)
-            os.replace(temporary, self._file)
+            os.replace(temporary, self.file)
         except FileNotFoundError:
-            self._file.unlink(missing_ok=True)
+            self.file.unlink(missing_ok=True)
         self._resolve_unmerged()
         self.add_untracked(None)
 
@@ -59,7 +69,7 @@ class PrivateIndex:
         found = git.run("ls-files", "--unmerged", "-z", cwd=self.worktree, env=self.env).stdout
         paths = {os.fsdecode(line.partition(b"\t")[2]) for line in found.split(b"\0") if line}
         if paths:
-            self._write([*(self._removal(path) for path in paths), *self._entries(paths)])
+            self.write([*(self._removal(path) for path in paths), *self.entries(paths)])
 
     def add_untracked(self, paths: Set[str] | None) -> Listing:
         """Takes in untracked files among `paths` (None: all), and drops those that are gone."""
@@ -69,7 +79,7 @@ class PrivateIndex:
             for path in self._added
             if (paths is None or within(path, paths)) and not os.path.lexists(self.worktree / path)
         }
-        self._write([*(self._removal(path) for path in gone), *self._entries(listing.untracked)])
+        self.write([*(self._removal(path) for path in gone), *self.entries(listing.untracked)])
         self._added = (self._added - gone) | listing.untracked
         return listing
 
@@ -86,7 +96,7 @@ class PrivateIndex:
             untracked={name[2:].removesuffix("/") for name in names if name[0] == "?"},
         )
 
-    def _entries(self, paths: Collection[str]) -> Iterator[bytes]:
+    def entries(self, paths: Collection[str]) -> Iterator[bytes]:
         for path in paths:
             mode, blob = self._mode(path), self._empty_blob
             if mode == "160000":
@@ -115,7 +125,8 @@ class PrivateIndex:
     def _removal(self, path: str) -> bytes:
         return b"0 %b\t%b" % (self._empty_blob.encode(), os.fsencode(path))
 
-    def _write(self, lines: list[bytes]) -> None:
+    def write(self, lines: list[bytes], env: Mapping[str, str] | None = None) -> None:
+        """Takes in entries as `update-index` reads them, into another index where `env` names one."""
         if lines:
             given = b"".join(line + b"\0" for line in lines)
             git.run(
@@ -124,6 +135,6 @@ class PrivateIndex:
                 "-z",
                 "--index-info",
                 cwd=self.worktree,
-                env=self.env,
+                env=env or self.env,
                 stdin=given,
             )

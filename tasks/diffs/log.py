@@ -264,10 +264,14 @@ class DiffLog:
         while True:
             await self._wait(RECHECK_SECONDS)
             # From the first change on, not from the last: what never rests is shown too.
-            await asyncio.sleep(max(DEBOUNCE_SECONDS, rest_until - time.monotonic()))
+            due = max(time.monotonic() + DEBOUNCE_SECONDS, rest_until)
+            self._poked.clear()
+            changes = watcher.take()
+            await self._in_thread(_foresee, tracker, changes)
+            await asyncio.sleep(due - time.monotonic())
             self._poked.clear()
             began = time.monotonic()
-            changes = watcher.take()
+            changes.add(watcher.take())
             watcher = await self._settle(watcher, changes)
             records = await self._in_thread(_ask, tracker, changes)
             watcher.ignore(tracker.ignored)
@@ -377,6 +381,11 @@ class DiffLog:
         seconds = git.TIMEOUT_SECONDS if self._plain else GIT_SECONDS
         self._job = asyncio.get_running_loop().run_in_executor(_threads, _within, seconds, work, *args)
         return await asyncio.shield(self._job)
+
+
+def _foresee(tracker: Tracker, changes: Changes) -> None:
+    if not changes.everything:
+        tracker.foresee(changes.paths)
 
 
 def _ask(tracker: Tracker, changes: Changes) -> list[FileDiff]:

@@ -7,7 +7,7 @@ the counts names stand as they are, ended by NUL; in the headers of patches git 
 import os
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from events.messages import ChangeKind, FileDiff
@@ -38,6 +38,7 @@ class Change:
     additions: int = 0
     deletions: int = 0
     binary: bool = False
+    old_blob: str = ""
 
     @property
     def sections(self) -> int:
@@ -145,10 +146,9 @@ class Parser:
         return names, start
 
     def _raw(self, head: str, names: list[str]) -> None:
-        old_mode, new_mode, _, _, status = head[1:].split(" ")
-        self.changes.append(
-            Change(status[0], names[-1], names[0] if len(names) == 2 else None, old_mode, new_mode)
-        )
+        old_mode, new_mode, old_blob, _, status = head[1:].split(" ")
+        old_path = names[0] if len(names) == 2 else None
+        self.changes.append(Change(status[0], names[-1], old_path, old_mode, new_mode, old_blob=old_blob))
 
     def _count(self, head: bytes, names: list[str]) -> None:
         added, deleted, name = head.split(b"\t", 2)
@@ -158,9 +158,7 @@ class Parser:
             raise UnexpectedOutput(f"Counts of {path!r} where those of {change.path!r} belong")
         binary = added == b"-"
         counts = (0, 0) if binary else (int(added), int(deleted))
-        self.changes[self._counted] = Change(
-            change.status, path, change.old_path, change.old_mode, change.new_mode, *counts, binary
-        )
+        self.changes[self._counted] = replace(change, additions=counts[0], deletions=counts[1], binary=binary)
         self._counted += 1
 
     # --- patches

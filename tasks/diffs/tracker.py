@@ -20,14 +20,16 @@ from typing import Final
 from events.messages import FileDiff
 from tasks import git
 from tasks.diffs.index import PrivateIndex, within
+from tasks.diffs.likeness import Like, Likeness, Origin
 from tasks.diffs.parse import Change, Parser, shown
 
 MANY_PATHS: Final = 200
 """From so many on, one question about everything is cheaper: git compares each file with each of them."""
 _READ_BYTES: Final = 256 * 1024
 _OPTIONS: Final = (
-    "--raw", "--numstat", "--patch", "-z", "-M", "-U3", "--inter-hunk-context=0", "--no-color", "--no-ext-diff",
-    "--no-textconv", "--no-relative", "--submodule=short", "--src-prefix=a/", "--dst-prefix=b/", "-O/dev/null",
+    "--raw", "--no-abbrev", "--numstat", "--patch", "-z", "-M", "-U3", "--inter-hunk-context=0", "--no-color",
+    "--no-ext-diff", "--no-textconv", "--no-relative", "--submodule=short", "--src-prefix=a/", "--dst-prefix=b/",
+    "-O/dev/null",
 )  # fmt: skip
 _PAIRED: Final = frozenset("ADR")
 
@@ -41,6 +43,10 @@ class Known:
     size: int
     """Of its diff, in bytes of JSON; 0 where the diff is left out."""
     digest: str
+    origin: Origin | None = None
+    """What it was, of a file that is gone or was renamed."""
+    as_it_was: bool = False
+    """Renamed, with the content it had: git pairs such files first, and compares them with no others."""
     crowded_out: bool = False
     """Left out because all diffs together are over the limit, not for its own size."""
 
@@ -125,6 +131,7 @@ class Tracker:
         self.ignored: set[str] = set()
         """Of the paths of the latest update, the files that git has nothing to say about."""
         self._index = PrivateIndex(folder, index_file) if index_file else None
+        self._likeness = Likeness(self._index) if self._index else None
         self._env = self._index.env if self._index else {}
         self._options: list[str] = []
         if plain:
@@ -163,6 +170,12 @@ class Tracker:
             yield FileDiff(shown(path), "", "reverted")
         yield from self._readmit()
 
+    def foresee(self, paths: Set[str]) -> None:
+        """Asks now, while changes of these paths still gather, what their update would have to ask about all files."""
+        renamed = [path for path in paths if self._status(path) == "R"]
+        if len(renamed) == 1 and len(self._partners()) > MANY_PATHS and self._may_stay_paired(*renamed):
+            self._has_rival(*renamed)
+
     def _prepare(self, paths: Set[str] | None) -> Set[str] | None:
         """Brings the index up to date, and says which paths to ask about."""
         self.ignored = set()
@@ -180,7 +193,7 @@ class Tracker:
         }
         new = listing.untracked | {path for path in known if self.known[path].status in _PAIRED}
         none_gone = all(self._is_file(path) for path in listing.tracked | known)
-        if none_gone and not (new and self._gone()):
+        if none_gone and not (new and any(known.origin for known in self.known.values())):
             return paths
         asked = paths | self._partners()
         if len(asked) <= MANY_PATHS:
@@ -216,17 +229,24 @@ class Tracker:
             asked.update(*(link for link in links if link & asked))
         return asked if len(asked) <= MANY_PATHS else None
 
-    def _ask_pairs(self, *paths: str, but: str = "") -> dict[str, tuple[str, str | None]]:
-        """Of each file that differs, its status and old path: of these files, or of all `but` one."""
-        args = ["diff", "--name-status", "-z", "-M", "--no-ext-diff", "--no-relative", *self._options]
+    def _ask_pairs(self, but: str = "") -> dict[str, tuple[str, str | None]]:
+        """Of each file that differs, `but` one, its status and old path."""
+        args = [
+            "diff",
+            "--name-status",
+            "-z",
+            "-M",
+            "--no-ext-diff",
+            "--no-relative",
+            *self._options,
+            self.base,
+            "--",
+        ]
         env = self._env
         if but:
-            paths, env = (f":(exclude,literal){but}",), env | {"GIT_LITERAL_PATHSPECS": "0"}
-        elif paths:
-            # Without the limit on how many are compared: fewer must not be compared more sparingly than all.
-            args.append("-l0")
-        found = git.run(*args, self.base, "--", *paths, cwd=self.folder, env=env).stdout
-        fields = iter(map(os.fsdecode, found.split(b"\0")[:-1]))
+            args.append(f":(exclude,literal){but}")
+            env = env | {"GIT_LITERAL_PATHSPECS": "0"}
+        fields = iter(map(os.fsdecode, git.run(*args, cwd=self.folder, env=env).stdout.split(b"\0")[:-1]))
         pairs: dict[str, tuple[str, str | None]] = {}
         for status in fields:
             old = next(fields) if status[0] == "R" else None
@@ -246,10 +266,13 @@ class Tracker:
             return chain(first, found), asked
         return self._ask(None), None
 
-    def _gone(self) -> set[str]:
-        """The files that a new one may come from."""
-        pairs = ((path, known) for path, known in self.known.items() if known.status in "DR")
-        return {known.old_path or path for path, known in pairs}
+    def _gone(self, *, as_it_was: bool | None = None) -> dict[str, Origin]:
+        """The files that a new one may come from: all, those that another is now as they were, or the others."""
+        return {
+            known.old_path or path: known.origin
+            for path, known in self.known.items()
+            if known.origin is not None and as_it_was in (None, known.as_it_was)
+        }
 
     def _stay_unpaired(self, new: Set[str]) -> bool:
         """Whether these files were new before, or came now, and resemble none of those that are gone.
@@ -257,42 +280,82 @@ class Tracker:
         Then they can take none from another file, nor did they leave one to it, and all other pairs stay as they are:
         git pairs by likeness, the most alike first, and these were and are like nothing.
         """
-        gone = self._gone()
-        if len(new | gone) > MANY_PATHS or any(self._status(path) not in ("", "A") for path in new):
+        if len(new) > MANY_PATHS or any(self._status(path) not in ("", "A") for path in new):
             return False
         fresh = {path for path in new if path not in self.known}
-        if fresh and not self._leave_rules_alone(fresh):
+        if fresh and not self._leave_rules_alone(fresh, but=fresh):
             return False
-        pairs = self._ask_pairs(*sorted(new | gone))
-        return all(status != "R" for status, _ in pairs.values())
+        taken, others = self._gone(as_it_was=True), self._gone(as_it_was=False)
+        like = self._like(new, others or taken)
+        if self._is_one_of(taken, like) or (others and any(old for old, _ in like.values())):
+            return False
+        # They may be like one of these once the file that it became is edited.
+        self._rivals = {
+            path: found for path, found in self._rivals.items() if found or not self._as_it_was(path)
+        }
+        return True
 
     def _stays_paired(self, path: str) -> set[str]:
         """A renamed file and the one it came from, if that is still the most like it, and no other new file wants it.
 
         Then all pairs stay as they are: git would pair the others so without these two.
         """
-        old, gone = self.known[path].old_path if path in self.known else None, self._gone()
-        if old is None or len(gone) >= MANY_PATHS:
+        if not self._may_stay_paired(path) or self._has_rival(path):
             return set()
-        same_name = {other for other in gone - {old} if os.path.basename(other) == os.path.basename(path)}
-        if same_name or not self._leave_rules_alone({old}):
+        known = self.known[path]
+        old, origin = known.old_path, known.origin
+        assert old is not None and origin is not None
+        like = self._like({path}, self._gone(as_it_was=False) | {old: origin})
+        if path not in like or like[path].old != old:
             return set()
-        if path not in self._rivals:
-            self._rivals[path] = self._ask_pairs(but=path).get(old) != ("D", None)
-        if self._rivals[path]:
+        others = self._gone(as_it_was=True)
+        others.pop(old, None)
+        if self._is_one_of(others, like):
             return set()
-        return {path, old} if self._ask_pairs(path, *sorted(gone)).get(path) == ("R", old) else set()
+        if known.as_it_was or like[path].blob == origin.blob:
+            # Which of two that were the same it is depends on what else became of them.
+            same = sum(found.blob == origin.blob for found in self._gone().values())
+            return {path, old} if same == 1 else set()
+        return {path, old}
 
-    def _leave_rules_alone(self, few: Set[str]) -> bool:
+    def _may_stay_paired(self, path: str) -> bool:
+        """Whether no name of another file, nor their number, could make git pair this renamed one otherwise."""
+        old = self.known[path].old_path if path in self.known else None
+        if old is None:
+            return False
+        others = self._gone(as_it_was=False).keys() - {old}
+        same_name = {other for other in others if os.path.basename(other) == os.path.basename(path)}
+        return not same_name and self._leave_rules_alone({old}, but={path})
+
+    def _has_rival(self, path: str) -> bool:
+        """Whether another new file would be paired in the place of this renamed one."""
+        if path not in self._rivals:
+            self._rivals[path] = self._ask_pairs(but=path).get(self.known[path].old_path or "") != ("D", None)
+        return self._rivals[path]
+
+    def _like(self, new: Set[str], sources: dict[str, Origin]) -> dict[str, Like]:
+        assert self._likeness is not None
+        return self._likeness.of(new, sources, self._env, self._options)
+
+    def _is_one_of(self, gone: dict[str, Origin], like: dict[str, Like]) -> bool:
+        """Whether one of these files has the content of one that is gone."""
+        return not {blob for _, blob in like.values()}.isdisjoint(origin.blob for origin in gone.values())
+
+    def _leave_rules_alone(self, names: Set[str], but: Set[str]) -> bool:
         """Whether git pairs the others as it would without these few: it prefers a name, without its folder, that only
         one new file has, and compares no contents where there are too many files (diff.renameLimit).
         """
-        new = {path for path, known in self.known.items() if known.status in "AR"}
-        if set(map(os.path.basename, few)) & set(map(os.path.basename, new - few)):
+        new = {
+            path for path, known in self.known.items() if known.status in "AR" and not known.as_it_was
+        } - but
+        if set(map(os.path.basename, names)) & set(map(os.path.basename, new)):
             return False
         asked = ["config", "--type=int", "--default=400", "--get", "diff.renameLimit"]
         limit = int(git.run(*asked, cwd=self.folder).text)
-        return limit <= 0 or len(new | few) * len(self._gone()) <= limit * limit
+        return limit <= 0 or len(new | but) * (len(self._gone(as_it_was=False)) + 1) <= limit * limit
+
+    def _as_it_was(self, path: str) -> bool:
+        return path in self.known and self.known[path].as_it_was
 
     def _status(self, path: str) -> str:
         return self.known[path].status if path in self.known else ""
@@ -317,6 +380,8 @@ class Tracker:
 
     def _learn(self, change: Change, record: FileDiff) -> Iterator[FileDiff]:
         self._forget(change.path)
+        origin = Origin(change.old_mode, change.old_blob) if change.status in "DR" else None
+        as_it_was = change.status == "R" and not record.diff and record.omitted is None
         size = len(record.json())
         crowded_out = record.omitted is None and self._total + size > self._limits.total
         if record.omitted is None and (crowded_out or size > self._limits.file):
@@ -325,7 +390,9 @@ class Tracker:
         old = self.known.get(change.path)
         size = 0 if record.omitted else size
         self._total += size
-        self.known[change.path] = Known(change.status, change.old_path, size, mark, crowded_out)
+        self.known[change.path] = Known(
+            change.status, change.old_path, size, mark, origin, as_it_was, crowded_out
+        )
         if old is None or old.digest != mark:
             yield record
 

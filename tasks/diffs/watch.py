@@ -52,6 +52,12 @@ class Changes:
     def __bool__(self) -> bool:
         return bool(self.paths or self.everything or self.refs)
 
+    def add(self, later: "Changes") -> None:
+        self.paths |= later.paths
+        self.everything |= later.everything
+        self.lost |= later.lost
+        self.refs |= later.refs
+
 
 class Watcher(Protocol):
     def start(self) -> None:

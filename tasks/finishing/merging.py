@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Final
 
 from tasks import git
-from tasks.diffs.parse import quoted, shown
+from tasks.diffs.index import objects_in
+from tasks.diffs.parse import shown
 from tasks.errors import Refused
 
 _USAGE: Final = 129
@@ -38,12 +39,8 @@ class Conflict(Exception):
 @contextmanager
 def throwaway_objects(repo: Path) -> Iterator[dict[str, str]]:
     """The environment in which git writes objects to a folder that is deleted afterwards."""
-    real = os.fsencode(git.common_folder(repo) / "objects")
-    known = quoted(real)
-    if b":" in known and known == real:
-        known = b'"' + known + b'"'
     with tempfile.TemporaryDirectory(prefix="vibe-objects-") as folder:
-        yield {"GIT_OBJECT_DIRECTORY": folder, "GIT_ALTERNATE_OBJECT_DIRECTORIES": os.fsdecode(known)}
+        yield objects_in(Path(folder), repo)
 
 
 def merge(repo: Path, ours: str, theirs: str, env: dict[str, str] | None = None) -> Merged:

@@ -29,8 +29,10 @@ def text(chance: random.Random, kind: int) -> str:
 SOMETIMES_GONE = ("dir0/old9", "dir1/old10", "dir2/old11", "dir0/new2")
 
 
-def touched(chance: random.Random, before: str) -> str:
+def touched(chance: random.Random, before: str, olds: list[str]) -> str:
     """Mostly a little edit, which leaves a file that was renamed like the one it came from."""
+    if chance.random() < 0.2:
+        return chance.choice(olds)
     if chance.random() < 0.4:
         return text(chance, chance.randrange(20))
     lines = before.splitlines(keepends=True)
@@ -72,13 +74,17 @@ def kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Kept]:
     """Seven files are gone, a dozen are new, and questions are about four files or about all."""
     monkeypatch.setattr(module, "MANY_PATHS", 12)
     chance = random.Random(1)
-    worktree = make_repository(
-        tmp_path / "repository", {f"dir{n % 3}/old{n}": text(chance, n % 5) for n in range(12)}
-    )
+    olds = {f"dir{n % 3}/old{n}": text(chance, n % 5) for n in range(12)}
+    olds["dir1/old4"] = olds["dir0/old0"]
+    worktree = make_repository(tmp_path / "repository", olds)
     for number in range(7):
         (worktree / f"dir{number % 3}/old{number}").unlink()
     for number in range(12):
         (worktree / f"dir{number % 2}/new{number}").write_text(text(chance, number % 5))
+    (worktree / "dir3").mkdir()
+    for number in range(3):
+        # Moved as they were: git compares them with no others.
+        (worktree / f"dir3/old{number}").write_text(olds[f"dir{number}/old{number}"])
     yield Kept(worktree, tmp_path / "index")
 
 
@@ -87,6 +93,7 @@ def test_pairs_of_new_and_gone_files_stay_those_of_git(kept: Kept, seed: int) ->
     chance = random.Random(seed)
     git(kept.worktree, "config", "diff.renameLimit", chance.choice(["0", "7", "14", "50"]))
     kept.update()
+    olds = [git(kept.worktree, "show", f"HEAD:dir{n % 3}/old{n}") for n in range(7)]
     narrow, names = 0, chosen(chance)
     for _ in range(scaled(60, 25)):
         names = chosen(chance) if chance.random() < 0.6 else names[:1]
@@ -96,7 +103,8 @@ def test_pairs_of_new_and_gone_files_stay_those_of_git(kept: Kept, seed: int) ->
             if name in SOMETIMES_GONE and path.exists():
                 path.unlink()
             else:
-                path.write_text(touched(chance, path.read_text() if path.exists() else "new\n"))
+                path.write_text(touched(chance, path.read_text() if path.exists() else "new\n", olds))
+            kept.tracker.foresee(set(names))
         kept.update(*names)
         assert kept.is_true(), (seed, names)
         narrow += kept.tracker.announced <= len(names)
