@@ -19,6 +19,9 @@ from tasks.errors import Refused
 _USAGE: Final = 129
 """The exit code of a git that does not know an option."""
 
+_UNREADABLE: Final = b"error: Could not read "
+"""What git (2.39) says where the tree of a commit is missing. It goes on with an empty one, as if all were deleted."""
+
 
 @dataclass(frozen=True, slots=True)
 class Merged:
@@ -50,6 +53,11 @@ def merge(repo: Path, ours: str, theirs: str, env: dict[str, str] | None = None)
     if found.code == _USAGE:
         raise Refused("The git on this machine is too old to merge without a worktree: 2.38 is needed.")
     tree, *names = found.stdout.rstrip(b"\0").split(b"\0")
+    if _UNREADABLE in found.stderr or not tree or (found.code == 1 and not names):
+        said = (
+            found.stderr + b"\nThe repository lacks an object, or git may not read it: `git fsck` says which."
+        )
+        raise git.GitError(["git", *args], found.code, found.stdout, said)
     conflicts = () if found.code == 0 else tuple(dict.fromkeys(shown(os.fsdecode(name)) for name in names))
     return Merged(tree.decode(), conflicts)
 

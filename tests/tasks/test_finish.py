@@ -65,6 +65,41 @@ class TestStatus:
         assert finish.status(ended)["ahead"] == finish.status(ended)["behind"] == 0
 
 
+class TestObjectThatIsMissing:
+    """Git would take a commit without its tree for one that deleted everything."""
+
+    @pytest.mark.parametrize("whose", ["main^{tree}", "topic^{tree}", "main~1^{tree}", "topic", "main~1"])
+    def test_is_no_merge(self, repository: Path, whose: str) -> None:
+        plain(repository, "checkout", "-q", "-b", "topic")
+        commit(repository, "topic", "1")
+        plain(repository, "checkout", "-q", "main")
+        commit(repository, "main", "1")
+        ours, theirs = (plain(repository, "rev-parse", name).strip() for name in ("main", "topic"))
+        lose(repository, whose)
+        with pytest.raises(git.GitError, match=r"Could not read|not something we can merge"):
+            merging.merge(repository, ours, theirs)
+
+    def test_refuses_a_merge_and_the_status(
+        self, attempt: TaskAttempt, repository: Path, admin: User
+    ) -> None:
+        commit(folder(attempt), "a", "1")
+        commit(repository, "b", "1")
+        lose(repository, "main^{tree}")
+        heads = plain(repository, "for-each-ref")
+        with pytest.raises(Refused, match="git fsck"):
+            finish.status(attempt)
+        with pytest.raises(Refused, match=r"Could not read[^$]*git fsck[^$]*Nothing was changed"):
+            finish.merge(attempt, "merge", admin)
+        assert plain(repository, "for-each-ref") == heads
+        assert (repository / "b").exists()
+
+
+def lose(repository: Path, name: str) -> None:
+    """Removes the object from the repository."""
+    found = plain(repository, "rev-parse", name).strip()
+    (repository / ".git/objects" / found[:2] / found[2:]).unlink()
+
+
 class TestRebase:
     def test_commits_keep_author_date_and_message(
         self, attempt: TaskAttempt, repository: Path, admin: User
