@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import orjson
+import psutil
 
 ROOT = Path(__file__).resolve().parent.parent
 DEADLINE = 60.0
@@ -24,6 +25,13 @@ def wait_for(condition: Callable[[], Any], what: str, deadline: float = DEADLINE
             return found
         time.sleep(0.02)
     raise AssertionError(f"{what} did not happen within {deadline:g} s")
+
+
+def goes_on(pid: int) -> bool:
+    try:
+        return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
 
 
 class Run:

@@ -134,12 +134,13 @@ class MergeIn(Input):
 
 
 class AttemptStatus(Schema):
-    """Commits ahead and behind of the target branch, and what a merge would meet."""
+    """Commits ahead and behind of the target branch, and what a merge would meet; `problem` says what is not known."""
 
     ahead: int
     behind: int
     dirty: bool
     conflicts: list[str]
+    problem: str
 
 
 class ProcessOut(Schema):

@@ -41,6 +41,7 @@ RECHECK_SECONDS: Final = 5.0
 RETRY_SECONDS: Final = 1.0
 LONGEST_PAUSE_SECONDS: Final = 2.0
 STATUS_SECONDS: Final = 1.0
+LONGEST_STATUS_PAUSE: Final = 60.0
 OPERATION_PAUSE: Final = 0.05
 OPERATION_LOOKS: Final = 200
 """How often it is looked whether a merge, rebase or discard has ended, before its middle is shown all the same."""
@@ -340,7 +341,8 @@ class DiffLog:
             if status is not None:
                 self.records.put_event("status", status)
             # Asks git about the whole worktree: where that takes long, it is done rarely.
-            await asyncio.sleep(max(STATUS_SECONDS, 10 * (time.monotonic() - began)))
+            rest = min(10 * (time.monotonic() - began), LONGEST_STATUS_PAUSE)
+            await asyncio.sleep(max(STATUS_SECONDS, rest))
 
     # --- small things
 

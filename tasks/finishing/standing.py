@@ -13,6 +13,9 @@ from tasks.errors import Refused
 from tasks.finishing import merging
 from tasks.models import TaskAttempt
 
+PATIENCE = 20.0
+"""Seconds that each git may take where it may run a program of the user's: looking must not hang with it."""
+
 
 @dataclass(frozen=True, slots=True)
 class Status:
@@ -25,6 +28,8 @@ class Status:
     """Whether the worktree holds work that is not committed."""
     conflicts: tuple[str, ...] = ()
     """Files that a merge would leave in conflict, work that is not committed included."""
+    problem: str = ""
+    """Why some of this is not known, for a person."""
 
 
 def status(attempt: TaskAttempt) -> dict[str, Any]:
@@ -39,14 +44,24 @@ def status(attempt: TaskAttempt) -> dict[str, Any]:
 
 
 def status_of(attempt_id: UUID) -> dict[str, Any] | None:
-    """The same, for a thread of its own; None where there is no such attempt or git cannot say."""
+    """The same, for a thread of its own, with a `problem` where git cannot say; None where there is no such attempt."""
     try:
-        attempt = TaskAttempt.objects.select_related("task__project").filter(pk=attempt_id).first()
-        return status(attempt) if attempt is not None else None
-    except (OSError, Refused, DatabaseError):
+        # What goes away while git reads it is no problem.
+        return _told(attempt_id) or _told(attempt_id, problems=True)
+    except DatabaseError:
         return None
     finally:
         close_connections()
+
+
+def _told(attempt_id: UUID, *, problems: bool = False) -> dict[str, Any] | None:
+    attempt = TaskAttempt.objects.select_related("task__project").filter(pk=attempt_id).first()
+    if attempt is None:
+        return None
+    try:
+        return status(attempt)
+    except (OSError, Refused) as error:
+        return asdict(Status(attempt.target_branch, problem=str(error))) if problems else None
 
 
 def _status(attempt: TaskAttempt) -> Status:
@@ -62,10 +77,16 @@ def _status(attempt: TaskAttempt) -> Status:
     worktree = Path(attempt.worktree) if attempt.worktree else None
     if worktree is not None and not worktree.joinpath(".git").exists():
         worktree = None
-    dirty = worktree is not None and snapshots.is_dirty(worktree)
-    # What the target has is in the attempt already: there is nothing to be in conflict with.
-    conflicts = _conflicts(repo, worktree if dirty else None, tip, target) if behind else ()
-    return Status(attempt.target_branch, ahead, behind, dirty, conflicts)
+    dirty, problem = False, ""
+    conflicts: tuple[str, ...] = ()
+    try:
+        with git.at_most(min(PATIENCE, git.patience.get())):
+            dirty = worktree is not None and snapshots.is_dirty(worktree)
+            # What the target has is in the attempt already: there is nothing to be in conflict with.
+            conflicts = _conflicts(repo, worktree if dirty else None, tip, target) if behind else ()
+    except git.TookTooLong as error:
+        problem = f"Whether a merge would conflict is not known, as a program did not end. {error.reason}"
+    return Status(attempt.target_branch, ahead, behind, dirty, conflicts, problem)
 
 
 def _conflicts(repo: Path, worktree: Path | None, tip: str, target: str) -> tuple[str, ...]:

@@ -506,6 +506,24 @@ class TestFinish:
         expect(page.locator("#attempt-notices .notice-red")).to_contain_text("clash.txt")
         expect(page.locator("#composer")).to_be_visible()
 
+    def test_what_git_cannot_say_of_the_branch_is_told(self, page: Page, runs: Runs) -> None:
+        task, attempt = runs.done("echo mine > mine.txt", "Damaged")
+        worktree = runs.worktree(attempt)
+        main = git(worktree, "rev-parse", "main").strip()
+        commit = runs.folder / "commit"
+        person = "A <a@example.com> 1000000000 +0000"
+        missing = "1" * 40
+        commit.write_text(f"tree {missing}\nparent {main}\nauthor {person}\ncommitter {person}\n\nDamaged\n")
+        damaged = git(worktree, "hash-object", "-t", "commit", "-w", str(commit)).strip()
+        git(worktree, "update-ref", "refs/heads/main", damaged)
+        try:
+            open_task(page, task)
+            expect(page.locator("#attempt-notices")).to_contain_text(f"Could not read {missing}")
+            expect(page.locator("#distance")).not_to_contain_text("up to date")
+        finally:
+            git(worktree, "update-ref", "refs/heads/main", main)
+        expect(page.locator("#attempt-notices")).not_to_contain_text("Could not read")
+
     def test_a_discard_says_where_the_work_is_kept(self, page: Page, runs: Runs) -> None:
         task, attempt = runs.done("echo kept > kept.txt", "To discard")
         open_task(page, task)

@@ -7,14 +7,15 @@ from pathlib import Path
 import pytest
 from django.conf import settings as django_settings
 from django.contrib.auth.models import User
+from django.test import Client
 
 from tasks import diffs, git, worktrees
 from tasks.errors import Refused
-from tasks.finishing import finish, journal, merging, operations
+from tasks.finishing import finish, journal, merging, operations, standing
 from tasks.models import TaskAttempt
 from tests.repositories import git as plain
 from tests.repositories import make_repository
-from tests.runs import wait_for
+from tests.runs import goes_on, wait_for
 from tests.tasks.attempts import commit, folder, refused
 
 pytestmark = pytest.mark.django_db
@@ -31,6 +32,7 @@ class TestStatus:
             "behind": 1,
             "dirty": False,
             "conflicts": (),
+            "problem": "",
         }
 
     def test_conflicts_include_work_that_is_not_committed_and_leave_no_object(
@@ -53,6 +55,30 @@ class TestStatus:
         (folder(attempt) / ".git").write_text("gitdir: /nowhere\n")
         with pytest.raises(Refused, match="not a git repository"):
             finish.status(attempt)
+
+    def test_merge_driver_that_never_ends(
+        self,
+        attempt: TaskAttempt,
+        repository: Path,
+        admin: User,
+        client: Client,
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        monkeypatch.setattr(standing, "PATIENCE", 1.0)
+        started = tmp_path / "started"
+        plain(repository, "config", "merge.stuck.driver", f"echo $$ >>{started}; exec sleep 600")
+        (repository / ".git/info").mkdir(exist_ok=True)
+        (repository / ".git/info/attributes").write_text("* merge=stuck\n")
+        commit(folder(attempt), "README.md", "ours\n")
+        commit(repository, "README.md", "theirs\n")
+        client.force_login(admin)
+        found = client.get(f"/api/task-attempts/{attempt.pk}/status").json()
+        assert (found["ahead"], found["behind"], found["conflicts"]) == (1, 1, [])
+        assert "would conflict is not known" in found["problem"]
+        assert "took longer than 1 s" in found["problem"]
+        pid = int(started.read_text())
+        wait_for(lambda: not goes_on(pid), "the end of the merge driver")
 
     def test_worktree_and_branch_gone(self, attempt: TaskAttempt, repository: Path) -> None:
         worktrees.remove(repository, folder(attempt))

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from contextlib import AsyncExitStack
 from pathlib import Path
 
-import psutil
 import pytest
 from asgiref.sync import sync_to_async
 from django.contrib.auth.models import User
@@ -20,7 +19,7 @@ from tasks.diffs.log import DiffLog
 from tasks.finishing import finish, journal, operations
 from tasks.models import TaskAttempt
 from tests.repositories import git
-from tests.runs import wait_for
+from tests.runs import goes_on, wait_for
 from tests.scale import scaled
 from tests.tasks.diffs.client import DiffClient
 from tests.tasks.diffs.descriptors import descriptors, few_more, watching
@@ -197,10 +196,3 @@ class TestPrograms:
         programs = [int(line) for line in started.read_text().split()]
         assert programs
         await client.until(lambda: not any(map(goes_on, programs)))
-
-
-def goes_on(pid: int) -> bool:
-    try:
-        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False

@@ -87,7 +87,7 @@ export class AttemptBar {
     setText(find("#target"), attempt.target_branch);
     this.#distance(open);
     find("#stop").hidden = !page.mayAct || !(active.length || devserver);
-    const nothing = this.status && !this.status.ahead && !this.status.dirty;
+    const nothing = this.status && !this.status.ahead && !this.status.dirty && !this.status.problem;
     find("#merge-group").hidden = !open || !page.mayAct || active.length > 0 || nothing;
     setText(find("#merge span"), STRATEGIES[this.strategy] ?? "Merge");
     for (const item of findAll("[data-strategy]")) item.setAttribute("aria-checked", String(item.dataset.strategy === this.strategy));
@@ -104,7 +104,7 @@ export class AttemptBar {
       if (ahead) parts.push(h("span", { title: `${ahead} commits ahead of the target` }, `${ahead} ahead`));
       if (behind) parts.push(h("span.is-behind", { title: `${behind} commits behind the target` }, `${behind} behind`));
       if (dirty) parts.push(h("span.is-dirty", { title: "Changes that are not committed" }, "uncommitted"));
-      if (!parts.length) parts.push(h("span", {}, "up to date"));
+      if (!parts.length && !this.status.problem) parts.push(h("span", {}, "up to date"));
     }
     const distance = find("#distance");
     const text = parts.map((part) => part.textContent).join(" ");
@@ -127,6 +127,7 @@ export class AttemptBar {
     else if (attempt.outcome === "open" && this.status?.conflicts?.length) {
       add("amber", `A merge into ${attempt.target_branch} would conflict in:`, ...files(this.status.conflicts));
     }
+    if (attempt.outcome === "open" && this.status?.problem) add("amber", this.status.problem);
     const run = this.page.run;
     const told = run && this.page.view === "log" ? endNotice(run, runs) : null;
     if (told) add(told.tone, told.text, ...(told.look ? [" ", this.#lookAt(told.look)] : []));
