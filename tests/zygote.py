@@ -1,7 +1,8 @@
-"""Starts `manage.py` commands as programs of their own, each in a fork of a process that has its libraries loaded.
+"""Starts Python programs, each in a fork of a process that has its libraries loaded: `manage.py` commands, or with
+"-m" before it any module.
 
-A command started like this has its own process, arguments, environment, standard streams and exit code, as when it
-is typed, but not the half a second that it takes Python to load what every command loads.
+A program started like this has its own process, arguments, environment, standard streams and exit code, as when it
+is typed, but not the half a second that it takes Python to load what all of them load.
 """
 
 import atexit
@@ -9,6 +10,7 @@ import functools
 import gc
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -31,6 +33,13 @@ LIBRARIES = (
     "twisted.protocols.tls", "twisted.web.http", "watchfiles", "whitenoise.base",
 )  # fmt: skip
 """What `manage.py serve` loads and what asks for no settings: those differ from fork to fork."""
+LIBRARIES_OF = {
+    "granian": ("granian.cli", "granian.server", "psutil"),
+    "tests.servers.site.daphne": ("psutil",),
+    "uvicorn": ("psutil", "uvicorn.lifespan.on", "uvicorn.loops.uvloop", "uvicorn.main",
+                "uvicorn.protocols.http.httptools_impl"),
+}  # fmt: skip
+"""What a module needs besides, loaded when it is first asked for."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +83,8 @@ class Zygote:
 
     def start(self, args: list[str], env: Mapping[str, str], log: Path) -> "Started":
         """Starts a command in a session of its own, with `log` taking both its outputs, and does not wait for it."""
-        return Started(self, args, self.ask("start", args=args, env=dict(env), log=str(log)))
+        files = resource.getrlimit(resource.RLIMIT_NOFILE)
+        return Started(self, args, self.ask("start", args=args, env=dict(env), log=str(log), files=files))
 
     def ask(self, do: str, **how: Any) -> Any:
         assert self._process.stdin and self._process.stdout
@@ -173,7 +183,11 @@ def run(args: list[str], stdin: str, env: dict[str, str]) -> dict[str, Any]:
         return {"returncode": os.waitstatus_to_exitcode(status), "stdout": out.read(), "stderr": err.read()}
 
 
-def start(args: list[str], env: dict[str, str], log: str) -> int:
+def start(args: list[str], env: dict[str, str], log: str, files: tuple[int, int]) -> int:
+    resource.setrlimit(resource.RLIMIT_NOFILE, files)
+    if args[0] == "-m":
+        for name in LIBRARIES_OF.get(args[1], ()):
+            __import__(name)
     with open(os.devnull) as nothing, open(log, "ab") as file:
         return fork(args, env, nothing.fileno(), file.fileno(), file.fileno(), session=True)
 
@@ -192,21 +206,26 @@ def fork(args: list[str], env: dict[str, str], *streams: int, session: bool = Fa
             os.setsid()
         os.environ.clear()
         os.environ.update(env)
-        become(["manage.py", *args])
+        become(args)
     return child
 
 
-def become(argv: list[str]) -> NoReturn:
-    """Runs the command and ends this process with its exit code."""
+def become(args: list[str]) -> NoReturn:
+    """Runs the program and ends this process with its exit code."""
+    import runpy
     import traceback
 
     import manage
 
     code: int = 1
-    sys.argv = argv
     sys.stdin = open(0, closefd=False)  # noqa: SIM115 - the parent's has read ahead
     try:
-        manage.main()
+        if args[0] == "-m":
+            sys.argv = args[1:]
+            runpy.run_module(args[1], run_name="__main__", alter_sys=True)
+        else:
+            sys.argv = ["manage.py", *args]
+            manage.main()
         code = 0
     except SystemExit as end:
         if isinstance(end.code, str):

@@ -12,7 +12,7 @@ import pytest
 
 from tests.ports import free_port
 from tests.servers.clients import messages, opened
-from tests.servers.processes import ROOT
+from tests.zygote import ROOT
 
 BLOCK = re.compile(r"```python\n# (\S+)\n(.*?)```", re.DOTALL)
 SIGN_IN = """

@@ -2,8 +2,6 @@
 
 import os
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -12,20 +10,20 @@ import httpx
 import psutil
 
 from tests.ports import free_port
+from tests.zygote import Done, shared
 
-ROOT = Path(__file__).resolve().parent.parent.parent
 SERVERS = ("daphne", "uvicorn", "granian")
 _APPLICATION = "tests.servers.site.asgi:application"
 
 
 def command(server: str, port: int, application: str = _APPLICATION) -> list[str]:
     return {
-        "daphne": [sys.executable, "-m", "tests.servers.site.daphne", str(port)],
-        "stock daphne": [sys.executable, "-m", "daphne", "-p", str(port), "-v", "0", application],
-        "daphne command": [sys.executable, "-m", "daphne", "-p", str(port), "-v", "0",
+        "daphne": ["-m", "tests.servers.site.daphne", str(port)],
+        "stock daphne": ["-m", "daphne", "-p", str(port), "-v", "0", application],
+        "daphne command": ["-m", "daphne", "-p", str(port), "-v", "0",
                            "tests.servers.site.commanded:application"],
-        "uvicorn": [sys.executable, "-m", "uvicorn", application, "--port", str(port), "--log-level", "warning"],
-        "granian": [sys.executable, "-m", "granian", "--interface", "asgi", "--port", str(port), "--log-level",
+        "uvicorn": ["-m", "uvicorn", application, "--port", str(port), "--log-level", "warning"],
+        "granian": ["-m", "granian", "--interface", "asgi", "--port", str(port), "--log-level",
                     "warning", "--backlog", "4096", "--backpressure", "20000", application],
     }[server]  # fmt: skip
 
@@ -42,10 +40,7 @@ class Site:
         environment["SITE_DATABASE"] = str(folder / "site.sqlite3")
         self.environment = environment
         environment |= {f"SITE_{name.upper()}": str(value) for name, value in settings.items()}
-        with self.log.open("wb") as log:
-            self.process = subprocess.Popen(
-                command(server, self.port), cwd=ROOT, env=environment, stdout=log, stderr=log
-            )
+        self.process = shared().start(command(server, self.port), environment, self.log)
         # One for all: each loads the certificates of the world, which takes longer than what is asked for.
         self.http = httpx.Client(base_url=self.base, timeout=30)
         self._wait()
@@ -79,11 +74,8 @@ class Site:
         cursor: str = answer.json()["cursor"]
         return cursor
 
-    def manage(self, *arguments: str) -> "subprocess.CompletedProcess[str]":
-        return subprocess.run(
-            [sys.executable, "-m", "django", *arguments],
-            cwd=ROOT, env=self.environment, capture_output=True, text=True, check=False,
-        )  # fmt: skip
+    def manage(self, *arguments: str) -> Done:
+        return shared()("-m", "django", *arguments, env=self.environment)
 
     def terminate(self) -> None:
         self.process.send_signal(signal.SIGTERM)
