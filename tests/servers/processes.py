@@ -83,7 +83,7 @@ class Site:
     def close(self) -> None:
         self.http.close()
         if self.process.poll() is None:
-            # granian serves in a child, which would go on.
-            for one in (*psutil.Process(self.process.pid).children(recursive=True), self.process):
+            # granian serves in a child, which would go on; and complains when that one ends first.
+            for one in (self.process, *psutil.Process(self.process.pid).children(recursive=True)):
                 one.kill()
         self.process.wait()
