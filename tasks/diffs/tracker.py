@@ -308,15 +308,9 @@ class Tracker:
         like = self._like({path}, self._gone(as_it_was=False) | {old: origin})
         if path not in like or like[path].old != old:
             return set()
-        others = self._gone(as_it_was=True)
-        others.pop(old, None)
-        if self._is_one_of(others, like):
-            return set()
-        if known.as_it_was or like[path].blob == origin.blob:
-            # Which of two that were the same it is depends on what else became of them.
-            same = sum(found.blob == origin.blob for found in self._gone().values())
-            return {path, old} if same == 1 else set()
-        return {path, old}
+        taken = self._gone(as_it_was=True)
+        taken.pop(old, None)
+        return set() if self._is_one_of(taken, like) else {path, old}
 
     def _may_stay_paired(self, path: str) -> bool:
         """Whether no name of another file, nor their number, could make git pair this renamed one otherwise."""

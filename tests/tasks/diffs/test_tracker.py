@@ -2,6 +2,7 @@
 
 import os
 import random
+import shutil
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -301,8 +302,22 @@ P, Q, R = lines("p"), lines("q"), lines("r")
             R,
             {"r": "a/x", "c/x": "b/x"},
         ),
+        # It becomes what another is as it was, and comes before that.
+        (
+            {"p": P, "q": between(P, Q, 8)},
+            {"x": between(P, Q, 1), "y": between(P, Q, 8)},
+            "x",
+            between(P, Q, 8),
+            {"x": "q", "y": "p"},
+        ),
     ],
-    ids=["name of another", "no name", "name of two gone, one taken", "name of where it came from"],
+    ids=[
+        "name of another",
+        "no name",
+        "name of two gone, one taken",
+        "name of where it came from",
+        "same as another",
+    ],
 )
 def test_edit_after_which_git_pairs_otherwise(
     tmp_path: Path,
@@ -327,3 +342,52 @@ def test_edit_after_which_git_pairs_otherwise(
     found = {name: record["old_path"] for name, record in kept.state.items() if record["old_path"]}
     assert (before in gone, found) == (True, pairs)
     assert kept.is_true()
+
+
+@pytest.fixture
+def moved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Kept:
+    """One file was moved as it was; three are new, and like nothing."""
+    monkeypatch.setattr(module, "MANY_PATHS", 2)
+    worktree = make_repository(tmp_path / "repository", {"p": P, "stays": R})
+    (worktree / "p").unlink()
+    for name, content in {"x": P, "a": "like nothing\n", "b": "nor this\n", "c": "or this\n"}.items():
+        (worktree / name).write_text(content)
+    kept = Kept(worktree, tmp_path / "index")
+    kept.update()
+    assert kept.state["x"]["old_path"] == "p"
+    return kept
+
+
+def test_new_file_that_is_like_one_that_was_moved_is_a_rival_once_that_is_edited(moved: Kept) -> None:
+    moved.tracker.foresee({"x"})
+    (moved.worktree / "a").write_text(between(P, Q, 3))
+    moved.update("a")
+    assert (moved.state["a"]["change"], moved.tracker.announced) == ("added", 1)
+    (moved.worktree / "x").write_text(between(P, Q, 9))
+    moved.update("x")
+    assert moved.state["a"]["old_path"] == "p"
+    assert moved.is_true()
+
+
+def test_new_file_that_becomes_what_was_moved_takes_its_place(moved: Kept) -> None:
+    (moved.worktree / "a").write_text(P)
+    moved.update("a")
+    assert moved.state["a"]["old_path"] == "p"
+    assert moved.is_true()
+
+
+def test_what_an_edit_needs_to_know_of_all_files_is_asked_while_its_changes_gather(
+    moved: Kept, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked, program = tmp_path / "asked", tmp_path / "bin/git"
+    program.parent.mkdir()
+    program.write_text(f'#!/bin/sh\necho "$@" >>{asked}\nexec {shutil.which("git")} "$@"\n')
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
+    moved.tracker.foresee({"x", "a"})
+    assert "(exclude" in asked.read_text()
+    asked.unlink()
+    (moved.worktree / "x").write_text(between(P, Q, 2))
+    moved.update("x")
+    assert "(exclude" not in asked.read_text()
+    assert (moved.tracker.announced, moved.is_true()) == (1, True)
