@@ -77,7 +77,7 @@ class DiffLog:
         short = self.attempt_id.hex[:8]
         self.store = LatestStore(f"diff:{key}")
         self.records = Records(short, self.store)
-        self.origin = f"{short}.start"
+        self.origin = self.records.origin
         self.end = f"{short}.end"
         self.watcher: Watcher | None = None
         self.gone = asyncio.Event()

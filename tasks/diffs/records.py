@@ -20,7 +20,7 @@ from events.store import CHUNK_BYTES, MsgStore, StoreStatistics
 from tasks.diffs.tracker import digest
 
 MOST_REVERTED: Final = 10_000
-"""Files that no longer differ, of which resuming readers are still told."""
+"""Files that no longer differ, of which resuming readers are still told; at times a tenth more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +80,8 @@ class Records:
     def __init__(self, key: str, store: LatestStore) -> None:
         self.key = key
         """The eight hexadecimal digits that the cursors of this attempt begin with."""
+        self.origin = f"{key}.start"
+        """The cursor of who has received nothing yet."""
         self.store = store
         self.epoch = secrets.token_hex(4)
         self.last = 0
@@ -88,6 +90,7 @@ class Records:
         self.expected: dict[str, tuple[int, str]] = {}
         """What readers of an earlier life of this log were sent: file -> number and digest."""
         self._entries: dict[str, Entry] = {}
+        self._reverted = 0
         self._lock = threading.Lock()
         self._chunks: dict[tuple[int, bool], tuple[int, bytes, int]] = {}
 
@@ -172,6 +175,8 @@ class Records:
         self.last += 1
         frame = sse.frame(data, self.cursor(self.last), event)
         self._insert(name, Entry(self.last, frame, mark, reverted, extra))
+        if self._reverted > MOST_REVERTED * 1.1:
+            self._forget_reverted()
         self.store.append(Place(self.last).position, b"")
 
     def _frame(self, record: FileDiff, number: int) -> bytes:
@@ -179,6 +184,7 @@ class Records:
 
     def _insert(self, name: str, entry: Entry) -> None:
         self._entries[name] = entry
+        self._reverted += entry.reverted
         self.store.messages += 1
         self.store.bytes += len(entry.frame)
 
@@ -186,20 +192,27 @@ class Records:
         old = self._entries.pop(name, None)
         if old is not None:
             self._chunks.clear()
+            self._reverted -= old.reverted
             self.store.messages -= 1
             self.store.bytes -= len(old.frame)
 
     def _forget_reverted(self) -> None:
-        reverted = [name for name, entry in self._entries.items() if entry.reverted]
-        for name in reverted[: max(0, len(reverted) - MOST_REVERTED)]:
-            self.floor = max(self.floor, self._entries[name].number)
+        reverted = sorted((entry.number, name) for name, entry in self._entries.items() if entry.reverted)
+        for number, name in reverted[: max(0, len(reverted) - MOST_REVERTED)]:
+            self.floor = max(self.floor, number)
             self._remove(name)
 
     # --- reading
 
     def after(self, place: Place, *, extras: bool) -> tuple[bytes, Place]:
-        """What follows this place, at most a chunk, and the place after it."""
+        """What follows this place, at most a chunk, and the place after it. Who is so far behind that something
+        reverted was forgotten starts over."""
         with self._lock:
+            if max(place.number, place.began) < self.floor:
+                data, number = self._join(place := Place(0, began=self.last), extras)
+                return sse.reset("Too much has changed since.", self.origin) + data, place._replace(
+                    number=number
+                )
             shared = place.number >= place.began
             held = self._chunks.get((place.number, extras))
             if shared and held is not None and held[0] == self.last:

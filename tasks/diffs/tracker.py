@@ -166,6 +166,7 @@ class Tracker:
             yield from self._learn(change, record)
         for path in sorted(before):
             self._forget(path)
+            self._rivals.pop(path, None)
             del self.known[path]
             yield FileDiff(shown(path), "", "reverted")
         yield from self._readmit()

@@ -127,6 +127,27 @@ class TestResume:
         assert [later.number_of(held.cursor(number)) for number in (4, 5, 6, 7)] == [None, None, 6, 7]
         assert not any(tmp_path.iterdir())
 
+    def test_files_that_come_and_go_are_forgotten_and_who_is_behind_starts_over(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(records, "MOST_REVERTED", 20)
+        held = records.Records("12345678", records.LatestStore())
+        for file in ("stays", "goes"):
+            held.put(FileDiff(file, "@@", "added"))
+        _, behind = held.after(records.Place(0), extras=False)
+        held.put(FileDiff("goes", "", "reverted"))
+        for number in range(500):
+            for change in ("added", "reverted"):
+                held.put(FileDiff(f"file{number}", "", change))  # type: ignore[arg-type]
+            assert held.store.messages <= 24
+        data, place = held.after(behind, extras=False)
+        assert data.startswith(b"event: reset\n")
+        assert (data.count(b"data: "), data.count(b"stays"), place.number) == (2, 1, held.last)
+        for abreast in (records.Place(held.floor), records.Place(0, began=held.floor)):
+            data, place = held.after(abreast, extras=False)
+            assert (b"event: reset" in data, place.number) == (False, held.last)
+            assert data.count(b'"reverted"') >= 20
+
     async def test_fresh_reader_is_not_told_of_what_no_longer_differs(
         self, service: EventService, attempt: TaskAttempt, place: Path
     ) -> None:
