@@ -212,8 +212,9 @@ class Subscription(Chunks):
         return batch.data
 
     async def _pause(self, position: int | None) -> None:
-        """Until the log has more, or somebody calls `poke`."""
-        if self._ended or self.beat or self.restart or self.closed:
+        """Until the log has more, or somebody calls `poke`; without a position, until the first frames are made."""
+        # A restart waits for the first frames: who does not wait for them holds up the loop that makes them.
+        if self._ended or self.beat or self.closed or (self.restart and position is not None):
             return
         future = self._future = self.loop.create_future()
         self._parked = position is not None

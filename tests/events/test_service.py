@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import threading
 import tracemalloc
 import weakref
 from typing import Any
@@ -75,6 +76,33 @@ async def test_a_reader_who_now_sees_other_things_gets_everything_not_what_follo
         assert await read_until(chunks, b"2") == [b"2"]
         chunks.start_over(chunks.reader)
         assert await read_until(chunks, b"2") == [b"1", b"2"]
+
+
+async def test_a_reader_may_come_to_see_other_things_before_the_first_were_read(service):
+    """Reading goes on meanwhile; with the loop held up by the reader nothing would ever become of it."""
+
+    class Slow(MemoryLog):
+        may_start = asyncio.Event()
+
+        async def start(self, cursor, reader):
+            await self.may_start.wait()
+            return await super().start(cursor, reader)
+
+    log = Slow("slow:a")
+    log.publish(b"1")
+    service.register("slow", lambda key: log)
+    async with service.subscribe("slow:a") as chunks:
+        await chunks.next()
+        reading = asyncio.create_task(read_until(chunks, b"1"))
+        rescue = threading.Timer(20, chunks.end)
+        rescue.start()
+        await asyncio.sleep(0)
+        chunks.start_over(chunks.reader)
+        await asyncio.sleep(0)
+        log.may_start.set()
+        assert await reading == [b"1"]
+        rescue.cancel()
+        assert await read_until(chunks, b"1") == [b"1"]
 
 
 async def test_a_cursor_from_the_future_starts_over(service):
