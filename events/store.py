@@ -282,7 +282,7 @@ class MsgStore:
                 waker = self._wakers[loop] = _Waker(self, loop)
             waker.waiters.add(waiter)
             if self.last > after or self.closed:
-                waker.schedule()
+                waker.schedule_anew()
 
     def forget(self, waiter: "Waiter", loop: asyncio.AbstractEventLoop) -> None:
         """Calls the waiter no more, but for a call that is already on its way."""
@@ -346,6 +346,11 @@ class _Waker:
             self._due = True
         except RuntimeError:  # The loop is closed, and with it all who waited in it.
             self.waiters.clear()
+
+    def schedule_anew(self) -> None:
+        """For one who has come: a round that goes on has left without them."""
+        self._seen = (-1, False)
+        self.schedule()
 
     def _begin(self) -> None:
         pause = self._latest + self._store.window - self._loop.time()

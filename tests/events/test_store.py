@@ -236,6 +236,27 @@ async def test_a_publish_during_a_round_is_not_missed():
     await holds(lambda: len(seen) == 4)
 
 
+async def test_who_comes_during_a_round_is_not_missed():
+    """Somebody read before the publish whose round goes on, and begins to wait within it."""
+    store = MsgStore(1 << 20)
+    loop = asyncio.get_running_loop()
+    woken: list[int] = []
+
+    class Late:
+        def wake(self) -> bool:
+            woken.append(store.last)
+            return False
+
+    class Early:
+        def wake(self) -> bool:
+            store.notify(0, Late(), loop)
+            return False
+
+    store.notify(0, Early(), loop)
+    store.append(1, b"x")
+    await holds(lambda: woken == [1])
+
+
 async def test_a_long_round_gives_the_loop_back():
     store = MsgStore(1 << 20)
 
