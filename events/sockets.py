@@ -12,7 +12,7 @@ import socket
 import stat
 import struct
 from collections.abc import Collection, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 
 Client = tuple[str, int]
 """Address and port of the other end."""
@@ -26,13 +26,12 @@ _RETRANSMITS, _UNACKED, _LAST_ACK = 2, 12, 20
 def abort(clients: Collection[Client]) -> int:
     """Drops the connections to these clients at once, with what is buffered for them; how many were found."""
     found = 0
-    with _sockets(clients) as sockets:
-        for _, one in sockets:
-            found += 1
-            with suppress(OSError):  # It went by itself meanwhile.
-                # Otherwise the kernel keeps what the client never took, after the close, for minutes.
-                one.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-                one.shutdown(socket.SHUT_RDWR)
+    for _, one in _sockets(clients):
+        found += 1
+        with suppress(OSError):  # It went by itself meanwhile.
+            # Otherwise the kernel keeps what the client never took, after the close, for minutes.
+            one.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            one.shutdown(socket.SHUT_RDWR)
     return found
 
 
@@ -42,41 +41,28 @@ def unanswered(clients: Collection[Client], seconds: float) -> set[Client]:
     One that is only slow still acknowledges; it is not among them.
     """
     found = set()
-    with _sockets(clients) as sockets:
-        for client, one in sockets:
-            with suppress(OSError):
-                info = _INFO.unpack(one.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _INFO.size))
-                if info[_UNACKED] and info[_RETRANSMITS] and info[_LAST_ACK] > seconds * 1000:
-                    found.add(client)
+    for client, one in _sockets(clients):
+        with suppress(OSError):
+            info = _INFO.unpack(one.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _INFO.size))
+            if info[_UNACKED] and info[_RETRANSMITS] and info[_LAST_ACK] > seconds * 1000:
+                found.add(client)
     return found
 
 
-@contextmanager
-def _sockets(clients: Collection[Client]) -> Iterator[Iterator[tuple[Client, socket.socket]]]:
-    """The sockets connected to these clients, as duplicates, which are closed again."""
-    wanted = set(clients)
-    opened: list[socket.socket] = []
-
-    def search() -> Iterator[tuple[Client, socket.socket]]:
-        for name in os.listdir(_DESCRIPTORS):
-            one = _duplicate(int(name))
-            if one is None:
-                continue
+def _sockets(clients: Collection[Client]) -> Iterator[tuple[Client, socket.socket]]:
+    """The sockets connected to these clients, each as a duplicate that is open for one step only: there may be as many
+    as the process may open files."""
+    for name in os.listdir(_DESCRIPTORS):
+        one = _duplicate(int(name))
+        if one is None:
+            continue
+        with one:
             try:
                 client = one.getpeername()[:2]
             except OSError:  # It listens, or is not connected any more.
-                client = None
-            if client in wanted:
-                opened.append(one)
+                continue
+            if client in clients:
                 yield client, one
-            else:
-                one.close()
-
-    try:
-        yield search()
-    finally:
-        for one in opened:
-            one.close()
 
 
 def _duplicate(descriptor: int) -> socket.socket | None:
