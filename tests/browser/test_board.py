@@ -1,5 +1,6 @@
 """The board in Chromium: what one window does, another sees; by mouse, by keyboard and by finger."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -92,6 +93,45 @@ def test_moves_of_one_card_are_saved_in_turn_and_shown_all_the_while(api: Api, p
     page.unroute("**/api/tasks/*")  # which lets the held one go on
     page.locator(".is-pending").wait_for(state="detached")
     assert api.tasks(project)["Moved"]["status"] == "inreview"
+
+
+def test_a_later_move_holds_though_an_earlier_one_of_many_is_still_being_saved(api: Api, page: Page) -> None:
+    project = api.project("One", "Two", "Three")
+    open_board(page, project)
+    held: list[Route] = []
+    one = api.tasks(project)["One"]["id"]
+    page.route(f"**/api/tasks/{one}", lambda route: held.append(route))
+    card(page, "One").get_by_role("link").focus()
+    page.keyboard.press("Control+a")
+    page.keyboard.press("4")
+    expect_titles(page, "done", ["One", "Two", "Three"])
+    page.keyboard.press("Escape")
+    api("DELETE", f"/api/tasks/{api.tasks(project)['Three']['id']}")
+    card(page, "Two").get_by_role("link").focus()
+    page.keyboard.press("3")
+    expect(card(page, "Two")).not_to_have_class(re.compile("is-pending"))
+    assert api.tasks(project)["Two"]["status"] == "inreview"
+    page.unroute(f"**/api/tasks/{one}")  # which lets the held one go on
+    expect(page.get_by_role("alert")).to_contain_text("Not moved (1 of 3)")
+    expect(page.locator(".is-pending")).to_have_count(0)
+    assert {title: task["status"] for title, task in api.tasks(project).items()} == {
+        "One": "done",
+        "Two": "inreview",
+    }
+
+
+def test_a_card_that_goes_while_many_are_carried_keeps_none_of_the_others(api: Api, page: Page) -> None:
+    project = api.project("One", "Two", "Three")
+    open_board(page, project)
+    card(page, "One").get_by_role("link").focus()
+    page.keyboard.press("Control+a")
+    lift(page, "Three", page.locator("#column-done"))
+    api("DELETE", f"/api/tasks/{api.tasks(project)['One']['id']}")
+    expect(card(page, "One")).to_have_count(0)
+    page.mouse.up()
+    expect_titles(page, "done", ["Two", "Three"])
+    expect(page.locator(".is-pending")).to_have_count(0)
+    assert {task["status"] for task in api.tasks(project).values()} == {"done"}
 
 
 def test_the_keyboard_moves_cards_and_says_so(api: Api, page: Page) -> None:

@@ -55,7 +55,8 @@ export class Board extends EventTarget {
    * Moves cards, in this order, to `place` among the others of the column; seen at once, saved one by one.
    * Returns the ids that could not be moved, which go back to where they were; the page says why.
    */
-  async move(ids, status, place) {
+  async move(asked, status, place) {
+    const ids = asked.filter((id) => this.card(id));
     const before = ids.map((id) => this.card(id)).map(({ id, status: from, position }) => ({ id, status: from, position }));
     const others = this.columns.get(status).filter((card) => !ids.includes(card.id));
     const spread = [...others];
@@ -76,19 +77,20 @@ export class Board extends EventTarget {
     return moves.length - failed.length;
   }
 
-  #moveTo(moves) {
-    for (const { id, status, position } of moves) this.#moves.set(id, { status, position, savedAt: null });
+  #moveTo(orders) {
+    const moves = orders.map(({ id, status, position }) => ({ id, status, position, savedAt: null }));
+    for (const move of moves) this.#moves.set(move.id, move);
     this.refresh();
-    return this.#each(moves, ({ id, status, position }) => this.#saveMove(id, status, position), "Not moved");
+    return this.#each(moves, (move) => this.#saveMove(move), "Not moved");
   }
 
   /** Moves of one card are saved one after the other; of those that wait only the last counts. */
-  async #saveMove(id, status, position) {
-    const move = this.#moves.get(id);
+  async #saveMove(move) {
+    const { id } = move;
     const before = this.#saving.get(id);
     const saving = (async () => {
       await before?.catch(() => null);
-      if (this.#moves.get(id) === move) await this.#sendMove(id, status, position, move);
+      if (this.#moves.get(id) === move) await this.#sendMove(move);
     })();
     this.#saving.set(id, saving);
     try {
@@ -98,7 +100,8 @@ export class Board extends EventTarget {
     }
   }
 
-  async #sendMove(id, status, position, move) {
+  async #sendMove(move) {
+    const { id, status, position } = move;
     try {
       const saved = await api.patch(`/api/tasks/${id}`, { status, position });
       if (this.#moves.get(id) === move) this.#settle(id, move, saved.updated_at);
@@ -140,8 +143,8 @@ export class Board extends EventTarget {
 
   label(ids, label) {
     const add = (id) => {
-      const { labels } = this.task(id);
-      return labels.includes(label) ? null : this.change(id, { labels: [...labels, label] }, { labels });
+      const { labels } = this.task(id) ?? {};
+      return !labels || labels.includes(label) ? null : this.change(id, { labels: [...labels, label] }, { labels });
     };
     return this.#each(ids, add, "Not labelled");
   }
