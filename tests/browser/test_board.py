@@ -326,7 +326,7 @@ class Finger:
 
 def test_a_finger_carries_a_card_after_a_long_press(api: Api, open_context: Any) -> None:
     project = api.project("One", "Two", "Three")
-    page = open_context(**PHONE).new_page()
+    page = open_context(reduced_motion="no-preference", **PHONE).new_page()
     page.clock.install()
     open_board(page, project)
     start, end = middle(card(page, "Three")), middle(card(page, "One"))
@@ -345,7 +345,7 @@ def test_a_finger_carries_a_card_after_a_long_press(api: Api, open_context: Any)
 
 def test_a_phone_shows_one_column_at_a_time_and_nothing_sticks_out(api: Api, open_context: Any) -> None:
     project = api.project("A" * 120, "Words " * 40)
-    page = open_board(open_context(**PHONE).new_page(), project)
+    page = open_board(open_context(reduced_motion="no-preference", **PHONE).new_page(), project)
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
     page.get_by_role("tab", name="Done").click()
     expect(page.get_by_role("tab", name="Done")).to_have_attribute("aria-selected", "true")

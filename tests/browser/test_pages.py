@@ -1,5 +1,7 @@
 """Signing in, projects, and what every page owes to every reader: no violation that axe finds, no inline code."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -134,10 +136,23 @@ BUDGET = {"requests": 65, "bytes": 360_000, "elsewhere": 0, "elements": 1_500, "
 COLOURFUL = ("main .project", "#line[data-state=live]", ".diff-line", ".history-entry", ".badge-green")
 
 
-def test_each_page_keeps_its_budget_and_axe_finds_nothing_by_day_or_night(
+@contextmanager
+def on_a_phone(page: Page) -> Iterator[None]:
+    """Shows the page on a low phone, where most things have to be scrolled. It is whole again from the next page on."""
+    cdp = page.context.new_cdp_session(page)
+    size = {"width": 390, "height": 480, "deviceScaleFactor": 1, "mobile": True}
+    cdp.send("Emulation.setDeviceMetricsOverride", size)
+    cdp.send("Emulation.setTouchEmulationEnabled", {"enabled": True})
+    yield
+    cdp.send("Emulation.setTouchEmulationEnabled", {"enabled": False})
+    cdp.send("Emulation.clearDeviceMetricsOverride")
+    cdp.detach()
+
+
+def test_each_page_keeps_its_budget_and_axe_finds_nothing_by_day_by_night_or_on_a_phone(
     places: dict[str, str], open_context: Any
 ) -> None:
-    context = open_context(reduced_motion="reduce")
+    context = open_context()
     context.add_init_script(MEASURE)
     page = context.new_page()
     for address, there in places.items():
@@ -152,7 +167,9 @@ def test_each_page_keeps_its_budget_and_axe_finds_nothing_by_day_or_night(
         if there in COLOURFUL:
             page.emulate_media(color_scheme="dark")
             check(page, f"{address}, dark", runOnly=["color-contrast"])
-    guest = open_context(signed=False, reduced_motion="reduce").new_page()
+        with on_a_phone(page):
+            check_phone(page, address)
+    guest = open_context(signed=False).new_page()
     guest.goto("/sign-in/")
     check(guest, "sign-in")
 
@@ -187,20 +204,10 @@ def test_the_admin_has_output_and_changes_live(
     context.close()
 
 
-def test_every_page_fits_a_phone_and_its_finger(places: dict[str, str], open_context: Any) -> None:
-    page = open_context(reduced_motion="reduce", **PHONE).new_page()
-    # A low one, on which most things have to be scrolled.
-    page.set_viewport_size({"width": 390, "height": 480})
-    for address, there in places.items():
-        page.goto(address)
-        page.locator(there).first.wait_for()
-        check_phone(page, address)
-
-
 def test_dialogs_and_menus_too(api: Api, open_context: Any) -> None:
     project = api.project("One")
     task = api.task(project, "Three", labels=["bug"])
-    page = open_context(reduced_motion="reduce", **PHONE).new_page()
+    page = open_context(**PHONE).new_page()
     open_board(page, project)
     for menu in ("#user-menu", "#filter-menu"):
         page.locator(f"{menu} > summary").click()

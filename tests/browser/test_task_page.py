@@ -74,7 +74,7 @@ class Runs:
 @pytest.fixture(scope="module")
 def profile(browser: Browser, server: LiveServer, signed_in: Any) -> Iterator[BrowserContext]:
     """One browser profile for the module: its cache spares each test the loading of all scripts."""
-    context = browser.new_context(base_url=server.url, storage_state=signed_in)
+    context = browser.new_context(base_url=server.url, storage_state=signed_in, reduced_motion="reduce")
     yield context
     context.close()
 
@@ -608,7 +608,7 @@ class TestTask:
     def test_axe_finds_no_violation(
         self, page: Page, runs: Runs, printed: str, changed: tuple[str, Any]
     ) -> None:
-        page.emulate_media(color_scheme="light", reduced_motion="reduce")
+        page.emulate_media(color_scheme="light")
         open_task(page, runs.task("Not begun either"))
         check(page, "not begun")
         open_task(page, printed, "?view=log")
