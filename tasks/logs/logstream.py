@@ -25,6 +25,7 @@ logger = logging.getLogger("tasks.runlogs")
 POLL_SECONDS: Final = 0.03
 _STATUS_SECONDS: Final = 3.0  # between looks at the database while nothing says that the run has ended
 _UNFINISHED_SECONDS: Final = 0.2
+_RETRY_SECONDS: Final = 1.0
 _RING_BYTES: Final = 1024 * 1024
 _SHARED: Final = 8
 
@@ -64,7 +65,8 @@ class RunLog:
         self.store.close()
 
     async def is_over(self, cursor: str) -> bool:
-        return cursor == f"{self.prefix}.end" and self._has_exit()
+        # A full disk may have kept nothing of the end but what the database says.
+        return cursor == f"{self.prefix}.end" and (self._end is not None or self._has_exit())
 
     async def start(self, cursor: str | None, reader: Reader) -> Batch:
         place, skip, reason = 0, 0, ""
@@ -133,20 +135,29 @@ class RunLog:
     async def _feed(self, position: int) -> None:
         since_status, patience = 0.0, POLL_SECONDS
         while self._end is None:
-            if self._file.size() > position:
-                batch = await asyncio.to_thread(self._frames, position, BLOCK, 0)
-                if batch.position > position:
+            try:
+                batch = await self._what_follows(position)
+                if batch is not None:
                     position = batch.position
                     self._bounds.add(position)
                     self.store.append(position, batch.data)
                     self._bounds = {bound for bound in self._bounds if bound >= self.store.floor}
                     continue
-            since_status += POLL_SECONDS
-            if since_status >= (patience if self._has_exit() else _STATUS_SECONDS):
-                # The runner writes the end down a moment after exit.json; where it is away, that takes longer.
-                since_status, patience = 0.0, min(patience * 1.5, _STATUS_SECONDS)
-                await self._look_for_end(position)
+                since_status += POLL_SECONDS
+                if since_status >= (patience if self._has_exit() else _STATUS_SECONDS):
+                    # The runner writes the end down a moment after exit.json; where it is away, that takes longer.
+                    since_status, patience = 0.0, min(patience * 1.5, _STATUS_SECONDS)
+                    await self._look_for_end(position)
+            except OSError as error:  # too many open files, most likely
+                logger.warning("The log of run %s cannot be read now: %s", self.process_id, error)
+                await asyncio.sleep(_RETRY_SECONDS)
             await asyncio.sleep(POLL_SECONDS)
+
+    async def _what_follows(self, position: int) -> Batch | None:
+        if self._file.size() <= position:
+            return None
+        batch = await asyncio.to_thread(self._frames, position, BLOCK, 0)
+        return batch if batch.position > position else None
 
     def _has_exit(self) -> bool:
         return os.path.exists(self._folder.exit)

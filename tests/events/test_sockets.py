@@ -1,24 +1,10 @@
 """The sockets of this process, found by their other ends."""
 
-import os
-import resource
 import socket
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 
 from events import sockets
-
-
-@contextmanager
-def room_for(descriptors: int) -> Iterator[None]:
-    """This process may open so many more files."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    highest = max(int(name) for name in os.listdir("/proc/self/fd"))
-    resource.setrlimit(resource.RLIMIT_NOFILE, (highest + 1 + descriptors, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+from tests.descriptors import room_for
 
 
 def test_looking_at_many_takes_no_room_from_others():

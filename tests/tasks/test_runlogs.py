@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from tasks.models import ExecutionProcess, Executor, Project, Task, TaskAttempt
 from tasks.runs import runfiles
 from tasks.supervision.logreader import compress
 from tasks.supervision.records import record
+from tests.descriptors import room_for
 
 pytestmark = pytest.mark.django_db(transaction=True)
 STAMP = "2026-01-01T00:00:00.000000Z"
@@ -136,6 +138,31 @@ async def test_a_running_log_is_followed(process: ExecutionProcess) -> None:
         assert contents(await one.all()) == contents(await two.all()) == list(map(str, range(30_000)))
 
 
+def write_while_no_file_can_be_opened(process: ExecutionProcess, caplog: pytest.LogCaptureFixture) -> None:
+    deadline = time.monotonic() + 20
+    with open(runfiles.folder_of(process.pk).log, "ab", buffering=0) as file, room_for(0):
+        file.write(record("stdout", "meanwhile", STAMP))
+        while "cannot be read" not in caplog.text:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+
+
+async def test_a_log_that_cannot_be_read_for_a_while_goes_on_afterwards(
+    process: ExecutionProcess, caplog: pytest.LogCaptureFixture
+) -> None:
+    await asyncio.to_thread(write, process, "before")
+    service = EventService()
+    service.register("logs", RunLog)
+    async with service.subscribe(f"logs:{process.pk}") as chunks:
+        frames = Frames(chunks)
+        assert contents(await frames.take(1)) == ["before"]
+        await asyncio.to_thread(write_while_no_file_can_be_opened, process, caplog)
+        await asyncio.to_thread(end, process)
+        found = await frames.all()
+    assert contents(found) == ["meanwhile"]
+    assert found[-1]["event"] == "finished"
+
+
 async def test_a_reader_that_comes_late_and_slow_misses_nothing(process: ExecutionProcess) -> None:
     service = EventService()
     service.register("logs", RunLog)
@@ -177,6 +204,19 @@ async def test_a_finished_cursor_is_over(process: ExecutionProcess) -> None:
     await asyncio.to_thread(end, process)
     assert await log.is_over(f"{process.pk.hex[:8]}.end")
     assert not await log.is_over("00000000.end")
+
+
+async def test_a_finished_cursor_is_over_though_a_full_disk_kept_nothing_of_the_end(
+    process: ExecutionProcess,
+) -> None:
+    await asyncio.to_thread(write, process, "all there is")
+    await ExecutionProcess.objects.filter(pk=process.pk).aupdate(status="interrupted")
+    service = EventService()
+    service.register("logs", RunLog)
+    async with service.subscribe(f"logs:{process.pk}") as chunks:
+        cursor = (await Frames(chunks).all())[-1]["id"]
+    assert await service.log(f"logs:{process.pk}").is_over(cursor)
+    assert not await service.log(f"logs:{process.pk}").is_over(f"{process.pk.hex[:8]}.0")
 
 
 async def test_half_a_record_is_not_sent_and_garbage_is_passed_over(process: ExecutionProcess) -> None:
