@@ -89,8 +89,10 @@ def _post(delivery: WebhookDelivery) -> tuple[int | None, str]:
         return asyncio.run(_answer(delivery.webhook.url, body, signed))
     except TimeoutError:
         return None, f"No whole answer within {DEADLINE:g} seconds"
-    except (httpx.HTTPError, httpx.InvalidURL) as error:
-        return None, f"{type(error).__name__}: {error}"
+    # What is no name of a host, or no port, may be noticed by what lies below.
+    except (httpx.HTTPError, httpx.InvalidURL, OSError, ValueError, ExceptionGroup) as error:
+        cause = error.exceptions[0] if isinstance(error, ExceptionGroup) else error
+        return None, f"{type(cause).__name__}: {cause}"
 
 
 async def _answer(url: str, body: bytes, signed: dict[str, str]) -> tuple[int, str]:

@@ -168,6 +168,21 @@ def test_a_message_is_given_up_after_the_last_attempt(task: Task) -> None:
     assert "ConnectError" in delivery.error
 
 
+@pytest.mark.parametrize(
+    ("url", "words"), [("http://127.0.0.1:99999/", "OverflowError"), ("http://xn--a.com/", "Codepoint")]
+)
+def test_an_address_that_is_none_is_a_failure_that_is_told(task: Task, url: str, words: str) -> None:
+    webhook = Webhook(url=url)
+    webhook.full_clean()
+    webhook.save()
+    delivery = WebhookDelivery.objects.create(
+        webhook=webhook, event="ping", payload={}, next_attempt_at=timezone.now()
+    )
+    assert not sending.send(delivery)
+    delivery.refresh_from_db()
+    assert delivery.status == Status.PENDING and words in delivery.error
+
+
 @pytest.mark.parametrize("status", [301, 302, 307])
 def test_a_redirect_is_a_failure_and_not_followed(task: Task, receiver: Receiver, status: int) -> None:
     hook(receiver)
