@@ -92,10 +92,10 @@ def _target_branch(wanted: str | None, default: str, branches: Sequence[str]) ->
 
 
 def create_task(project: Project, fields: Mapping[str, Any]) -> Task:
-    """A task at the end of its column."""
+    """A task at the end of its column, or where `position` says."""
     status = fields.get("status", Task.Status.TODO)
     with transaction.atomic():
-        return Task.objects.create(project=project, position=_end_of(project, status), **fields)
+        return Task.objects.create(project=project, **{"position": _end_of(project, status), **fields})
 
 
 def change_task(task: Task, fields: Mapping[str, Any], expected: Mapping[str, Any] | None = None) -> Task:

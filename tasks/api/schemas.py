@@ -21,6 +21,7 @@ Branch = Annotated[str, StringConstraints(min_length=1, max_length=250), _NoNul]
 Long = Annotated[str, StringConstraints(max_length=200_000), _NoNul]
 Label = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=50), _NoNul]
 Prompt = Annotated[str, StringConstraints(min_length=1, max_length=200_000), _NoNul]
+UserName = Annotated[str, StringConstraints(max_length=150), _NoNul]
 ExecutorName = Annotated[str, StringConstraints(min_length=1, max_length=100), _NoNul]
 Labels = Annotated[list[Label], Field(max_length=20)]
 Position = Annotated[float, Field(allow_inf_nan=False, ge=-1e15, le=1e15)]
@@ -42,7 +43,7 @@ class ProjectIn(Input):
     cleanup_script: Long = ""
     dev_script: Long = ""
     copy_files: Long = ""
-    members: list[int | str] | None = None
+    members: list[int | UserName] | None = None
 
 
 class ProjectPatch(Input):
@@ -53,7 +54,7 @@ class ProjectPatch(Input):
     cleanup_script: Long = ""
     dev_script: Long = ""
     copy_files: Long = ""
-    members: list[int | str] = []
+    members: list[int | UserName] = []
 
 
 class ProjectOut(Schema):

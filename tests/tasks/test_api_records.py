@@ -69,7 +69,8 @@ class TestProjects:
     ) -> None:
         answer = patch(as_admin, f"/api/projects/{project.id}", members=[admin.pk, "member"])
         assert sorted(answer.json()["members"]) == sorted([admin.pk, member.pk])
-        assert patch(as_admin, f"/api/projects/{project.id}", members=["nobody"]).status_code == 422
+        for name in ("nobody", "a\x00b", "\ud800", 10**30):
+            assert patch(as_admin, f"/api/projects/{project.id}", members=[name]).status_code == 422
 
     def test_delete_leaves_the_repository(self, as_admin: Client, project: Project, task: Task) -> None:
         assert as_admin.delete(f"/api/projects/{project.id}").status_code == 204
@@ -83,6 +84,10 @@ class TestTasks:
         second = post(as_admin, "/api/tasks", project_id=project.id, title="Two").json()
         assert second["position"] > first["position"]
         assert (first["status"], first["description"], first["labels"]) == ("todo", "", [])
+
+    def test_a_new_task_may_name_its_place(self, as_admin: Client, project: Project) -> None:
+        answer = post(as_admin, "/api/tasks", project_id=project.id, title="One", position=7.5)
+        assert (answer.status_code, answer.json()["position"]) == (201, 7.5)
 
     @pytest.mark.parametrize(
         "body",
