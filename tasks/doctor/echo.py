@@ -28,10 +28,11 @@ class Plan:
 
 def plan(query: QueryDict) -> Plan:
     """What the caller wants, within bounds; ValueError for what is no number."""
+    # The bound comes first: of it and a NaN, it is what max() gives. A NaN would confuse the loop's timers.
     return Plan(
-        beats=min(max(int(query.get("beats", 8)), 1), 100),
-        interval=min(max(float(query.get("interval", 0.25)), 0.01), 2),
-        silence=min(max(float(query.get("silence", 0)), 0), 300),
+        beats=min(100, max(1, int(query.get("beats", 8)))),
+        interval=min(2, max(0.01, float(query.get("interval", 0.25)))),
+        silence=min(300, max(0, float(query.get("silence", 0)))),
     )
 
 

@@ -22,6 +22,8 @@ from tasks.runs import runfiles
 from tasks.supervision.logreader import BLOCK, LogReader
 
 _MOST_IN_GROUP: Final = 200
+_LONGEST_OFFSET: Final = 18
+"""Python itself refuses to read a number of very many digits."""
 PARTIAL: Final = b',"partial":true}\n'
 """How the record of a line that goes on ends."""
 
@@ -109,7 +111,8 @@ def _offset(process: ExecutionProcess, file: LogReader, cursor: str) -> int:
     place = place.partition("~")[0].removesuffix("p")
     if prefix == process.pk.hex[:8] and place == "end":
         return file.end()
-    if prefix != process.pk.hex[:8] or not place.isdecimal() or not file.is_boundary(int(place)):
+    is_number = place.isdecimal() and len(place) <= _LONGEST_OFFSET
+    if prefix != process.pk.hex[:8] or not is_number or not file.is_boundary(int(place)):
         raise Refused(f"{cursor[:100]!r} is no place in this log.", 422)
     return int(place)
 

@@ -25,7 +25,7 @@ def matcher(query: str, *, regex: bool, case: bool) -> Find:
     if regex:
         try:
             compiled = re.compile(query, 0 if case else re.IGNORECASE)
-        except re.error as error:
+        except (re.error, OverflowError, RecursionError) as error:  # a count, or a depth, that is too large
             raise ValueError(f"{query!r} is no regular expression: {error}") from None
 
         def by_pattern(text: str) -> tuple[int, int] | None:

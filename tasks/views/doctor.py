@@ -39,7 +39,7 @@ def judge(request: HttpRequest) -> HttpResponse:
         findings = proxy.judge(
             str(measured["url"]), first, _echo(silent) if silent else None, float(measured.get("idle", 0))
         )
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         return problem(422, f"These are no measurements: {error}")
     return JsonResponse({"findings": [finding.as_dict() for finding in findings]})
 

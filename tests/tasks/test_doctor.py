@@ -12,9 +12,11 @@ import httpx
 import pytest
 from django.contrib.auth.models import User
 from django.core.management import call_command
+from django.http import QueryDict
 from django.test import Client
 
 from tasks.doctor import Level, machine, worst
+from tasks.doctor.echo import Plan, plan
 from tasks.models import Project
 from tests.live import ROOT, LiveServer
 
@@ -141,7 +143,15 @@ def test_what_a_browser_measured_is_judged_as_the_command_judges() -> None:
     cut = judge(echo(), silent=echo(ended=False, seconds=10.04), idle=20)[-1]
     assert "after 10.0 s" in cut["message"] and "below 7" in cut["advice"]
     assert browser.post("/doctor/judge/", {"first": {}}, content_type="application/json").status_code == 422
-    assert browser.post("/doctor/judge/", "[", content_type="application/json").status_code == 422
+    for body in ("[", "[" * 100_000, json.dumps({"url": "", "first": echo() | {"status": float("inf")}})):
+        assert browser.post("/doctor/judge/", body, content_type="application/json").status_code == 422
+
+
+def test_a_plan_keeps_its_bounds_whatever_is_taken_for_a_number() -> None:
+    """A loop whose timers are due at no time at all would run others late."""
+    assert plan(QueryDict("beats=9&interval=1&silence=2")) == Plan(9, 1, 2)
+    assert plan(QueryDict("interval=nan&silence=nan")) == Plan(8, 0.01, 0)
+    assert plan(QueryDict("beats=1000&interval=inf&silence=inf")) == Plan(100, 2, 300)
 
 
 def test_the_echo_is_for_staff_and_keeps_its_bounds(live_server_process: LiveServer) -> None:

@@ -143,7 +143,12 @@ async def test_a_search_streams_its_hits(admin: User, process: ExecutionProcess)
     found = [json.loads(line) for line in said.splitlines()]
     assert [one["line"] for one in found if "line" in one] == [7, *range(70, 80)]
     assert found[-1] == {"done": True, "hits": 11, "truncated": False}
-    for query, words in (("", "1 to 1000"), ("q=(&regex=1", "no regular expression")):
+    for query, words in (
+        ("", "1 to 1000"),
+        ("q=(&regex=1", "no regular expression"),
+        ("q=a{99999999999}&regex=1", "no regular expression"),
+        (f"q={'(' * 500}{')' * 500}&regex=1", "no regular expression"),
+    ):
         answer = await client.get(f"/api/processes/{process.pk}/logs/search?{query}", headers=headers)
         assert answer.status_code == 422
         assert words in answer.json()["detail"]

@@ -260,7 +260,17 @@ def test_a_page_of_a_run_without_output_is_empty(process: ExecutionProcess) -> N
     assert runlogs.page(process, before=None, after=None, limit=10) == []
 
 
-@pytest.mark.parametrize("cursor", ["nonsense", "00000000.0", "{own}.3", "{own}.99999", "{own}.9" + "9" * 30])
+@pytest.mark.parametrize(
+    "cursor",
+    [
+        "nonsense",
+        "00000000.0",
+        "{own}.3",
+        "{own}.99999",
+        "{own}.9" + "9" * 30,
+        pytest.param("{own}." + "9" * 5000, id="very long"),
+    ],
+)
 def test_a_cursor_that_is_no_place_is_refused(process: ExecutionProcess, cursor: str) -> None:
     write(process, "one")
     with pytest.raises(Refused) as refusal:
