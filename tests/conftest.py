@@ -2,8 +2,11 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from django.apps import apps
+from django.db.models.signals import post_migrate
 from hypothesis import HealthCheck, settings
 
 from tests.live import LiveServer
@@ -12,6 +15,28 @@ from tests.repositories import make_repository
 # A loaded machine is slow, and that says nothing about the code.
 settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("any machine")
+
+
+@pytest.fixture(scope="session")
+def django_db_setup(django_db_setup: None, django_db_blocker: Any) -> None:
+    """After each flush Django looks for the content type and the permissions of every model, in hundreds of queries.
+
+    They are always the same: put back are those that there were.
+    """
+    from django.contrib.auth.models import Permission
+    from django.contrib.contenttypes.management import create_contenttypes
+    from django.contrib.contenttypes.models import ContentType
+
+    with django_db_blocker.unblock():
+        kept = [(model, list(model.objects.all())) for model in (ContentType, Permission)]
+
+    def put_back(using: str, **_: Any) -> None:
+        for model, rows in kept:
+            model.objects.using(using).bulk_create(rows, ignore_conflicts=True)
+
+    post_migrate.disconnect(create_contenttypes)
+    post_migrate.disconnect(dispatch_uid="django.contrib.auth.management.create_permissions")
+    post_migrate.connect(put_back, sender=apps.get_app_config("auth"), weak=False)
 
 
 @pytest.fixture

@@ -10,6 +10,8 @@ def git(folder: Path, *args: str) -> str:
     env = {key: value for key, value in os.environ.items() if not key.startswith("GIT_")}
     env |= {"GIT_CONFIG_GLOBAL": os.devnull, "GIT_CONFIG_SYSTEM": os.devnull}
     identity = ["-c", "user.name=Test", "-c", "user.email=test@example.com", "-c", "commit.gpgsign=false"]
+    # Or each commit starts another git, to look whether there is something to tidy up.
+    identity += ["-c", "maintenance.auto=false"]
     done = subprocess.run(
         ["git", *identity, *args],
         cwd=folder,

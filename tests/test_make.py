@@ -35,6 +35,7 @@ def test_a_second_start_keeps_the_data_and_gives_a_fresh_link(tmp_path: Path) ->
         headers = {"Authorization": f"Bearer {server.token()}"}
         projects = httpx.get(f"{server.url}/api/projects", headers=headers).json()
         assert server.stop() == 0
+        server.typed = False
         server.start()
         assert server.sign_in_link != first
         assert httpx.get(f"{server.url}/api/projects", headers=headers).json() == projects

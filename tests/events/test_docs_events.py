@@ -5,7 +5,8 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,17 @@ from tests.servers.clients import messages, opened
 from tests.zygote import ROOT
 
 BLOCK = re.compile(r"```python\n# (\S+)\n(.*?)```", re.DOTALL)
+# The commands that a person types one after the other, two at a time: each Python loads Django anew.
+START = """
+from django.core.management import call_command
+call_command("startproject", "mysite", ".")
+call_command("startapp", "notes")
+"""
+MIGRATE = """
+from django.core.management import call_command
+call_command("makemigrations", "notes")
+call_command("migrate")
+"""
 SIGN_IN = """
 from django.contrib.auth import BACKEND_SESSION_KEY, HASH_SESSION_KEY, SESSION_KEY
 from django.contrib.auth.models import User
@@ -40,15 +52,13 @@ class Project:
             **{name: value for name, value in os.environ.items() if name != "DJANGO_SETTINGS_MODULE"},
             "PYTHONPATH": str(ROOT),
         }
-        self.run("-m", "django", "startproject", "mysite", ".")
-        self.run("manage.py", "startapp", "notes")
+        self.run("-c", START)
         for name, text in blocks():
             path = folder / name
             # Settings and addresses are added to; the rest of what startapp made is empty.
             before = path.read_text() if name.endswith(("settings.py", "urls.py")) else ""
             path.write_text(before + "\n" + text)
-        self.run("manage.py", "makemigrations", "notes")
-        self.run("manage.py", "migrate")
+        self.shell(MIGRATE)
 
     def run(self, *arguments: str) -> str:
         done = subprocess.run(
@@ -60,6 +70,25 @@ class Project:
 
     def shell(self, code: str) -> str:
         return self.run("manage.py", "shell", "-v", "0", "-c", code)
+
+    @contextmanager
+    def open_shell(self) -> Iterator[Callable[[str], None]]:
+        """A shell that stays open, and what types a line into it."""
+        command = [
+            sys.executable,
+            "manage.py",
+            "shell",
+            "-v",
+            "0",
+            "-c",
+            "import sys\nfor line in sys.stdin: exec(line)",
+        ]
+        with subprocess.Popen(
+            command, cwd=self.folder, env=self.environment, stdin=subprocess.PIPE, text=True
+        ) as shell:
+            assert shell.stdin
+            yield lambda line: print(line, file=shell.stdin, flush=True)
+        assert shell.returncode == 0
 
 
 @pytest.fixture
@@ -104,9 +133,10 @@ def test_another_project_streams_its_own_model(project, port):
     with opened(port, "/api/events/", headers={"Cookie": f"sessionid={session}"}) as stream:
         stream.until(b'"path":""')
         assert messages(stream.body) == ['{"op":"replace","path":"","value":{"notes":{}}}']
-        project.shell("from notes.models import Note; Note.objects.create(text='first')")
-        stream.until(b'"op":"add"')
-        project.shell("from notes.models import Note; Note.objects.update(text='second')")
-        stream.until(b'"value":"second"')
-        project.shell("from notes.models import Note; Note.objects.all().delete()")
-        stream.until(b'"op":"remove"')
+        with project.open_shell() as type_in:
+            type_in("from notes.models import Note; Note.objects.create(text='first')")
+            stream.until(b'"op":"add"')
+            type_in("Note.objects.update(text='second')")
+            stream.until(b'"value":"second"')
+            type_in("Note.objects.all().delete()")
+            stream.until(b'"op":"remove"')

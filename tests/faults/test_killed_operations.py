@@ -69,8 +69,8 @@ def kill_tree(pid: int) -> None:
             continue
 
 
-@pytest.fixture
-def operations() -> Iterator[Operations]:
+@pytest.fixture(scope="module")
+def operations(django_db_setup: None) -> Iterator[Operations]:
     held = Operations()
     yield held
     assert held.process.stdin

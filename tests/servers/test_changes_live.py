@@ -1,11 +1,8 @@
 """The changes stream of a real server, while others write to its database."""
 
 import json
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
 import httpx
 import pytest
@@ -14,6 +11,7 @@ from tests.live import LiveServer
 from tests.repositories import make_repository
 from tests.runs import wait_for
 from tests.sse_client import connect
+from tests.zygote import shared
 
 WRITE = """
 import time
@@ -50,15 +48,14 @@ def test_another_process_is_told_of_at_once(server: LiveServer, api: httpx.Clien
     with connect(f"{server.url}/api/events/", token_of(api)) as stream:
         events = iter(stream)
         next(events)
-        command = [sys.executable, "manage.py", "shell", "-v0", "-c", WRITE]
-        with subprocess.Popen(command, env=server.env, cwd=Path(__file__).parents[2]) as writer:
-            delays = []
-            for event in events:
-                if event.event == "message" and event.json["path"].endswith("/title"):
-                    delays.append(time.time() - float(event.json["value"]))
-                if len(delays) == 5:
-                    break
-        assert writer.returncode == 0
+        writer = shared().start(["shell", "-v0", "-c", WRITE], server.env, server.data / "writer.log")
+        delays = []
+        for event in events:
+            if event.event == "message" and event.json["path"].endswith("/title"):
+                delays.append(time.time() - float(event.json["value"]))
+            if len(delays) == 5:
+                break
+        assert writer.wait(30) == 0
     # Long before a heartbeat. The quickest: a machine that is busy with other tests pauses now and then.
     assert min(delays) < 1
 

@@ -2,8 +2,6 @@
 
 import json
 import os
-import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -18,19 +16,13 @@ from django.test import Client
 from tasks.doctor import Level, machine, worst
 from tasks.doctor.echo import Plan, plan
 from tasks.models import Project
-from tests.live import ROOT, LiveServer
+from tests.live import LiveServer
+from tests.zygote import shared
 
 
 def run_doctor(data: Path, *args: str, **env: str) -> tuple[int, dict[str, list[dict[str, str]]]]:
     """The exit code, and the findings by check."""
-    done = subprocess.run(
-        [sys.executable, "manage.py", "doctor", "--json", *args],
-        cwd=ROOT,
-        env={**os.environ, "VIBE_DATA": str(data), **env},
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
+    done = shared()("doctor", "--json", *args, env={**os.environ, "VIBE_DATA": str(data), **env})
     assert "Traceback" not in done.stderr, done.stderr
     found: dict[str, list[dict[str, str]]] = {}
     for line in done.stdout.splitlines():
