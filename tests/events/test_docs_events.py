@@ -74,15 +74,8 @@ class Project:
     @contextmanager
     def open_shell(self) -> Iterator[Callable[[str], None]]:
         """A shell that stays open, and what types a line into it."""
-        command = [
-            sys.executable,
-            "manage.py",
-            "shell",
-            "-v",
-            "0",
-            "-c",
-            "import sys\nfor line in sys.stdin: exec(line)",
-        ]
+        read = "import sys\nfor line in sys.stdin: exec(line)"
+        command = [sys.executable, "manage.py", "shell", "-v", "0", "-c", read]
         with subprocess.Popen(
             command, cwd=self.folder, env=self.environment, stdin=subprocess.PIPE, text=True
         ) as shell:
