@@ -13,7 +13,8 @@ import pytest
 
 from tests.live import ROOT, LiveServer
 from tests.repositories import git
-from tests.zygote import Done, Zygote
+from tests.runs import wait_for
+from tests.zygote import Done, Started, Zygote
 
 
 class Site:
@@ -37,10 +38,11 @@ class Site:
         ]
         return found
 
-    def typed(self, *args: str) -> "subprocess.Popen[str]":
-        """The command as it is typed, which goes on by itself."""
-        command = [sys.executable, "manage.py", "vibe", *args]
-        return subprocess.Popen(command, cwd=ROOT, env=self.server.env, stdout=subprocess.PIPE, text=True)
+    def following(self, attempt: str, log: Path) -> Started:
+        """The command that follows a log, which goes on by itself, when it has printed the first line."""
+        started = self.manage.start(["vibe", "logs", attempt, "--follow"], self.server.env, log)
+        wait_for(lambda: log.read_text() == "on\n", "the first line")
+        return started
 
 
 @pytest.fixture(scope="module")
@@ -80,28 +82,25 @@ def test_following_ends_with_the_runs_exit_code(vibe: Site, script: str, code: i
         assert "out" in done.stdout.splitlines() and "err" in done.stderr.splitlines()
 
 
-def test_following_a_run_that_is_stopped_fails(vibe: Site) -> None:
+def test_following_a_run_that_is_stopped_fails(vibe: Site, tmp_path: Path) -> None:
     task = vibe.new_task("Stopped")
-    attempt = vibe("start", task, "--executor", "script", "--prompt", "echo on; sleep 60").stdout.strip()
-    following = vibe.typed("logs", attempt, "--follow")
-    assert following.stdout and following.stdout.readline() == "on\n"
+    attempt = vibe("start", task, "--executor", "script", "--prompt", "echo on; sleep 600").stdout.strip()
+    following = vibe.following(attempt, tmp_path / "log")
     run = vibe.runs(task)[0]
     assert vibe("stop", run["id"]).returncode == 0
     assert following.wait(60) != 0
-    following.stdout.close()
     assert "killed" in vibe("task", "show", task).stdout
 
 
-def test_ctrl_c_ends_the_following_and_not_the_run(vibe: Site) -> None:
+def test_ctrl_c_ends_the_following_and_not_the_run(vibe: Site, tmp_path: Path) -> None:
     task = vibe.new_task("Left alone")
-    attempt = vibe(
-        "start", task, "--executor", "script", "--prompt", "echo on; sleep 3; echo off"
-    ).stdout.strip()
-    following = vibe.typed("logs", attempt, "--follow")
-    assert following.stdout and following.stdout.readline() == "on\n"
+    may_end = tmp_path / "may end"
+    script = f"echo on; until [ -e '{may_end}' ]; do sleep 0.1; done; echo off"
+    attempt = vibe("start", task, "--executor", "script", "--prompt", script).stdout.strip()
+    following = vibe.following(attempt, tmp_path / "log")
     following.send_signal(signal.SIGINT)
     assert following.wait(30) == 130
-    following.stdout.close()
+    may_end.touch()
     followed = vibe("logs", attempt, "--follow")
     assert followed.returncode == 0 and followed.stdout.splitlines()[-1] == "off"
 
