@@ -11,9 +11,15 @@ from hypothesis import HealthCheck, settings
 
 from tests.live import LiveServer
 from tests.repositories import make_repository
+from tests.scale import scaled
 
 # A loaded machine is slow, and that says nothing about the code.
-settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile(
+    "any machine",
+    deadline=None,
+    max_examples=scaled(500, 40),
+    suppress_health_check=[HealthCheck.too_slow],
+)
 settings.load_profile("any machine")
 
 

@@ -86,7 +86,7 @@ ACTIONS = st.one_of(
 )
 
 
-@settings(max_examples=scaled(2000, 150), deadline=None)
+@settings(max_examples=scaled(2000, 60), deadline=None)
 @given(actions=st.lists(ACTIONS, min_size=10, max_size=60), max_bytes=st.sampled_from([1500, 8000, 1 << 20]))
 def test_whatever_readers_do(actions, max_bytes):
     asyncio.run(_play(actions, max_bytes))

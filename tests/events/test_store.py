@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from events.store import _OVERHEAD, CHUNK_BYTES, CHUNK_ENTRIES, Batch, Behind, MsgStore
+from tests.scale import scaled
 
 
 def filled(count: int, **options) -> MsgStore:
@@ -355,7 +356,7 @@ def test_memory_is_bounded_whatever_readers_do():
     limit = 1 << 20
     store = MsgStore(limit)
     tracemalloc.start()
-    for number in range(1, 50_001):
+    for number in range(1, scaled(50_000, 20_000)):
         store.append(number, b"%08d" % number * 10)
         if number % 100 == 0:
             store.read(max(store.floor, number - 50))
@@ -422,7 +423,7 @@ class Ring(RuleBasedStateMachine):
 
 
 TestRing = Ring.TestCase
-TestRing.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+TestRing.settings = settings(max_examples=scaled(200, 25), stateful_step_count=40, deadline=None)
 
 
 @given(st.lists(st.integers(0, 5), max_size=40))
