@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from django.apps import apps
+from django.db import connection, connections
 from django.db.models.signals import post_migrate
 from hypothesis import HealthCheck, settings
 
@@ -29,16 +30,19 @@ def django_db_setup(django_db_setup: None, django_db_blocker: Any) -> None:
 
     They are always the same: put back are those that there were.
     """
-    from django.contrib.auth.models import Permission
     from django.contrib.contenttypes.management import create_contenttypes
-    from django.contrib.contenttypes.models import ContentType
 
-    with django_db_blocker.unblock():
-        kept = [(model, list(model.objects.all())) for model in (ContentType, Permission)]
+    tables = "django_content_type", "auth_permission"
+    with django_db_blocker.unblock(), connection.cursor() as cursor:
+        for table in tables:
+            cursor.execute(f"CREATE TABLE kept_{table} AS SELECT * FROM {table}")
 
     def put_back(using: str, **_: Any) -> None:
-        for model, rows in kept:
-            model.objects.using(using).bulk_create(rows, ignore_conflicts=True)
+        with connections[using].cursor() as cursor:
+            for table in tables:
+                cursor.execute(
+                    f"INSERT INTO {table} SELECT * FROM kept_{table} WHERE true ON CONFLICT DO NOTHING"
+                )
 
     post_migrate.disconnect(create_contenttypes)
     post_migrate.disconnect(dispatch_uid="django.contrib.auth.management.create_permissions")
