@@ -233,7 +233,11 @@ class recording:
     def __enter__(self) -> Recorder:
         if self._transaction is not None:
             self._transaction.__enter__()
-        take_turn(self._recorder.connection)
+        try:
+            take_turn(self._recorder.connection)
+        except BaseException as failed:  # Python leaves only what was entered.
+            self._leave(type(failed), failed, failed.__traceback__)
+            raise
         return self._recorder
 
     def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:

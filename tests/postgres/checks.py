@@ -149,6 +149,27 @@ def test_update_tells_what_it_did_though_others_change_what_it_asks_for(project:
     assert TaskAttempt.objects.get(executor="y") == stays
 
 
+def test_a_thread_whose_connection_was_cut_before_a_write_writes_again(project: Project) -> None:
+    def cut(backend: int) -> None:
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT pg_terminate_backend(%s)", [backend])
+
+    def work() -> None:
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT pg_backend_pid()")
+            (backend,) = cursor.fetchone()
+        with ThreadPoolExecutor(1) as another:
+            another.submit(in_own_connection(lambda: cut(backend))).result(20)
+        with pytest.raises(DatabaseError):
+            Task.objects.create(project=project, title="too late")
+        connection.close()
+        Task.objects.create(project=project, title="after the cut")
+
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(in_own_connection(work)).result(20)
+    assert [task.title for task in Task.objects.all()] == ["after the cut"]
+
+
 @pytest.fixture
 def connects_again(project: Project) -> Iterator[None]:
     yield
