@@ -233,14 +233,12 @@ class Runner:
         return endings.write_end(folder, words, reason="interrupted")
 
     def _drop_deleted(self, known: set[UUID]) -> None:
-        """Runs whose records were deleted must not go on."""
+        """Runs whose records were deleted must not go on; those whose records somebody ended are left alone."""
         for key in [key for key in self._watched if key not in known]:
             watched = self._watched[key]
-            if ExecutionProcess.objects.filter(pk=key).exists():
-                continue  # ended meanwhile: `_collect` of another process's work
             if watched.has_ended():
                 self._watched.pop(key).close()
-            elif not os.path.exists(watched.folder.stop):
+            elif not (os.path.exists(watched.folder.stop) or ExecutionProcess.objects.filter(pk=key).exists()):
                 launch.ask_to_stop(watched.folder, "Stopped: its record was deleted.")
 
     def _finish_launches(self) -> bool:

@@ -569,6 +569,17 @@ def test_deleting_the_record_stops_the_run(worker: Runner, task: Task) -> None:
     wait_for(lambda: worker.health.running == 0, "the end of watching it", 20)
 
 
+def test_a_run_whose_record_was_ended_by_hand_is_watched_to_its_end(worker: Runner, task: Task) -> None:
+    """And no longer: what has ended wakes the runner again and again for as long as it is watched."""
+    process = agent(start(task, "echo ready; while [ ! -e go ]; do sleep 0.1; done"))
+    wait_for_line(process, "ready")
+    wait_for(lambda: worker.health.running == 1, "the watching")
+    ExecutionProcess.objects.filter(pk=process.pk).update(status=Status.FAILED)
+    worktree_of(process.task_attempt).joinpath("go").touch()
+    wait_for(lambda: worker.health.running == 0, "the end of watching it", 20)
+    assert os.path.exists(runfiles.folder_of(process.pk).exit)
+
+
 def test_two_runners_take_turns(worker: Runner, task: Task) -> None:
     other = Runner()
     other.start()
