@@ -1,7 +1,7 @@
 """Making and changing projects and tasks: the rules that hold whoever asks."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 from django.conf import settings
 from django.contrib.auth.models import User
@@ -14,6 +14,7 @@ from tasks.permissions import RUN_SCRIPT, require
 
 SCRIPTS = ("setup_script", "cleanup_script", "dev_script")
 GAP = 1024.0
+M = TypeVar("M", bound=Model)
 
 
 def save_fields(record: Model, changes: Mapping[str, Any]) -> None:
@@ -21,6 +22,14 @@ def save_fields(record: Model, changes: Mapping[str, Any]) -> None:
     for name, value in changes.items():
         setattr(record, name, value)
     record.save(update_fields=[*changes, "updated_at"])
+
+
+def hold(record: M) -> M:
+    """The record as it is now, which nobody deletes before the transaction ends. Refused (404) if somebody has."""
+    found = type(record)._base_manager.select_for_update().filter(pk=record.pk).first()
+    if found is None:
+        raise Refused(f"The {record._meta.verbose_name} was deleted in the meantime.", 404)
+    return found
 
 
 def create_project(user: User, fields: Mapping[str, Any]) -> Project:
@@ -56,6 +65,7 @@ def change_project(user: User, project: Project, fields: Mapping[str, Any]) -> P
         values["target_branch"] = _target_branch(wanted, info.default_branch, info.branches)
     try:
         with transaction.atomic():
+            hold(project)
             if values:
                 save_fields(project, values)
             if members is not None:
@@ -95,6 +105,7 @@ def create_task(project: Project, fields: Mapping[str, Any]) -> Task:
     """A task at the end of its column, or where `position` says."""
     status = fields.get("status", Task.Status.TODO)
     with transaction.atomic():
+        hold(project)
         return Task.objects.create(project=project, **{"position": _end_of(project, status), **fields})
 
 
@@ -102,7 +113,7 @@ def change_task(task: Task, fields: Mapping[str, Any], expected: Mapping[str, An
     """Changes a task if the fields in `expected` still hold those values; else Refused (409): nobody's edit is lost."""
     values = dict(fields)
     with transaction.atomic():
-        task = Task.objects.select_for_update().select_related("project").get(pk=task.pk)
+        task = hold(task)
         stale = [name for name, value in (expected or {}).items() if getattr(task, name) != value]
         if stale:
             raise Refused(f"Somebody else has changed {' and '.join(stale)} in the meantime.", 409)

@@ -1,6 +1,6 @@
 """The REST interface (django-ninja): one router a record. The page at /api/docs describes it, offline too."""
 
-from django.core.exceptions import PermissionDenied
+from django.core.exceptions import ObjectDoesNotExist, PermissionDenied
 from django.http import HttpRequest, HttpResponse
 from ninja import NinjaAPI
 
@@ -27,6 +27,12 @@ def on_refused(request: HttpRequest, refused: Refused) -> HttpResponse:
     if refused.files:
         body["files"] = list(refused.files)
     return api.create_response(request, body, status=refused.status)
+
+
+@api.exception_handler(ObjectDoesNotExist)
+def on_deleted(request: HttpRequest, missing: ObjectDoesNotExist) -> HttpResponse:
+    """Somebody deleted what was found when the request began."""
+    return api.create_response(request, {"detail": "It was deleted in the meantime."}, status=404)
 
 
 @api.exception_handler(PermissionDenied)

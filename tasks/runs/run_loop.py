@@ -238,7 +238,9 @@ class Runner:
             watched = self._watched[key]
             if watched.has_ended():
                 self._watched.pop(key).close()
-            elif not (os.path.exists(watched.folder.stop) or ExecutionProcess.objects.filter(pk=key).exists()):
+            elif not (
+                os.path.exists(watched.folder.stop) or ExecutionProcess.objects.filter(pk=key).exists()
+            ):
                 launch.ask_to_stop(watched.folder, "Stopped: its record was deleted.")
 
     def _finish_launches(self) -> bool:

@@ -15,7 +15,7 @@ from django.contrib.auth.models import User
 from django.db import connection, transaction
 from django.utils import timezone
 
-from tasks import executors, git, locks, worktrees
+from tasks import executors, git, locks, projects, worktrees
 from tasks.errors import Refused
 from tasks.models import ExecutionProcess, RunReason, Task, TaskAttempt, TaskStatus
 from tasks.runs import endings, launch, runfiles
@@ -47,6 +47,7 @@ def start_attempt(
     if "\0" in prompt:
         raise Refused("The prompt holds a NUL character, which no program can be given.", 422)
     with transaction.atomic():
+        projects.hold(task)
         attempt = TaskAttempt(task=task, executor=definition.name, target_branch=branch)
         attempt.branch = worktrees.branch_of(attempt.pk, task.title)
         attempt.save()
@@ -66,7 +67,7 @@ def follow_up(attempt: TaskAttempt, prompt: str, user: User | None) -> Execution
         raise Refused("A follow-up needs a prompt.", 422)
     with transaction.atomic():
         # The lock makes two people who press at once queue one follow-up, not two.
-        TaskAttempt.objects.select_for_update().get(pk=attempt.pk)
+        projects.hold(attempt)
         agents = attempt.processes.filter(run_reason=RunReason.CODINGAGENT)
         if agents.filter(status=Status.QUEUED).exists():
             raise Refused("A follow-up waits already: edit that one, or take it back.", 409)
@@ -86,7 +87,7 @@ def start_devserver(attempt: TaskAttempt, user: User | None) -> ExecutionProcess
     if not script.strip():
         raise Refused("The project has no dev script.", 409)
     with transaction.atomic():
-        TaskAttempt.objects.select_for_update().get(pk=attempt.pk)
+        projects.hold(attempt)
         if attempt.processes.filter(run_reason=RunReason.DEVSERVER, status__in=_ACTIVE).exists():
             raise Refused("The development server of this attempt runs already.", 409)
         process = _queue(attempt, RunReason.DEVSERVER, script, user)
