@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, expect
+from playwright.sync_api import Browser, BrowserContext, Page, Route, expect
 
 from tests.browser.conftest import PATIENCE, PHONE, RESTING, Api, check, check_phone
 from tests.live import LiveServer
@@ -283,6 +283,32 @@ class TestLongLog:
         page.evaluate("location.hash = '#L5000'")
         expect(page.locator(".log-line.is-chosen .log-text").last).to_have_text(re.compile(r"^\d{4}$"))
         runs.open_gate("over")
+
+    def test_a_page_that_changes_during_a_flood_counts_no_line_twice(self, page: Page, runs: Runs) -> None:
+        task = runs.task("Edited during a flood")
+        attempt = runs.start(task, "echo begun; gate pour; seq 1 5000; gate more; seq 1 100; gate poured; echo over; gate end")
+        open_task(page, task, "?view=log")
+        expect(line(page, "begun")).to_be_visible()
+        held: list[Route] = []
+        looks, streams = "**/lines?first=-*", "**/api/events/processes/**"
+        page.route(looks, lambda route: held.append(route))
+        page.route(streams, lambda route: None)
+        runs.open_gate("pour")
+        wait_for(lambda: page.evaluate("1") and held, "a look at the end")
+        runs.api("PATCH", f"/api/tasks/{task}", {"title": "Edited meanwhile"})
+        expect(page.get_by_role("heading", name="Edited meanwhile")).to_be_visible()
+        runs.open_gate("more")
+        last = f"/api/processes/{runs.of(attempt)[0]['id']}/logs/lines?first=-1&count=1"
+        wait_for(lambda: runs.api("GET", last)["total"] == 5_101, "more lines")
+        page.unroute(looks)
+        for route in held:
+            route.continue_()
+        expect(page.locator(".log-state")).to_contain_text("5,101 lines")
+        page.unroute_all()  # which lets the stream go on
+        runs.open_gate("poured")
+        expect(line(page, "over")).to_be_in_viewport()
+        expect(page.locator(".log-state")).to_have_text("5,102 lines")
+        runs.open_gate("end")
 
 
 @pytest.fixture(scope="module")

@@ -27,6 +27,7 @@ export class LogSource extends EventTarget {
     this.stream = null;
     this.second = { began: 0, lines: 0 };
     this.closed = false;
+    this.skipping = false;
   }
 
   get total() {
@@ -59,7 +60,7 @@ export class LogSource extends EventTarget {
 
   /** Follows the run from the last line that is known; more than once is no more than once. */
   follow() {
-    if (this.stream || !this.opened || this.closed || this.ended) return;
+    if (this.stream || this.skipping || !this.opened || this.closed || this.ended) return;
     const stream = new LogStream(this.processId, { cursor: this.cursor });
     stream.addEventListener("records", ({ detail }) => this.#append(detail.records));
     stream.addEventListener("finished", ({ detail }) => this.#finish(detail));
@@ -112,11 +113,13 @@ export class LogSource extends EventTarget {
   async #skip() {
     this.cursor = this.stream.manager.cursor;
     this.#leave();
+    this.skipping = true;
     try {
       for (let grown = Infinity; grown > (FLOOD * LOOK) / 1_000 && !this.closed; await pause(LOOK)) grown = await this.#look();
     } catch (error) {
       if (!error.unreachable) this.#failed(error);
     }
+    this.skipping = false;
     this.follow();
   }
 
