@@ -415,6 +415,21 @@ class TestComments:
         found = call(page, "tasks/js/diff-comments.js", self.CODE, {"lines": lines, "comment": comment})
         assert found == place
 
+    WINDOWS = """(() => {
+      localStorage.clear();
+      const [first, second] = [new m.Comments("a"), new m.Comments("a")];
+      first.put({ id: "1", file: "x", line: 1, text: "first" });
+      second.put({ id: "2", file: "x", line: 2, text: "second" });
+      const sent = second.all;
+      second.put({ id: "2", file: "x", line: 2, text: "second thoughts" });
+      first.put({ id: "3", file: "x", line: 3, text: "third" });
+      second.clear(sent);
+      return new m.Comments("a").all.map((comment) => comment.text);
+    })()"""
+
+    def test_what_two_windows_write_is_kept_but_for_what_was_sent(self, page: Page) -> None:
+        assert call(page, "tasks/js/diff-comments.js", self.WINDOWS) == ["second thoughts", "third"]
+
 
 class TestLogStream:
     CODE = """(async () => {

@@ -286,7 +286,9 @@ class TestLongLog:
 
     def test_a_page_that_changes_during_a_flood_counts_no_line_twice(self, page: Page, runs: Runs) -> None:
         task = runs.task("Edited during a flood")
-        attempt = runs.start(task, "echo begun; gate pour; seq 1 5000; gate more; seq 1 100; gate poured; echo over; gate end")
+        attempt = runs.start(
+            task, "echo begun; gate pour; seq 1 5000; gate more; seq 1 100; gate poured; echo over; gate end"
+        )
         open_task(page, task, "?view=log")
         expect(line(page, "begun")).to_be_visible()
         held: list[Route] = []
@@ -496,6 +498,42 @@ class TestFollowUps:
         expect(page.locator("#history")).to_contain_text(
             "took back the agent of attempt #1: “echo much later”"
         )
+
+    def test_words_written_while_others_are_sent_stay_where_they_are(self, page: Page, runs: Runs) -> None:
+        task, first = runs.done("echo > one.txt", "Sent slowly")
+        runs.ended(runs.start(task, "echo > two.txt"))
+        open_task(page, task, f"?attempt={first['id']}&view=changes")
+        field = page.get_by_role("textbox", name="Follow-up")
+        held: list[Route] = []
+        page.route("**/follow-up", lambda route: held.append(route))
+        field.fill("echo again")
+        page.keyboard.press("Control+Enter")
+        wait_for(lambda: page.evaluate("1") and held, "the words on their way")
+        field.press_sequentially(" and then more")
+        page.locator(".attempt").first.click()
+        field.fill("for another attempt")
+        page.locator(".diff-file", has_text="two.txt").locator(".diff-number").last.click()
+        page.keyboard.type("on another attempt")
+        page.keyboard.press("Control+Enter")
+        page.unroute("**/follow-up")  # which lets the held one go on
+        assert runs.ended(first, 2)["prompt"] == "echo again"
+        expect(page.locator("#announcer")).to_have_text("Sent")
+        expect(field).to_have_value("for another attempt")
+        expect(page.locator(".diff-comment-text")).to_have_text("on another attempt")
+        page.locator(".attempt").last.click()
+        expect(field).to_have_value("and then more")
+
+    def test_a_change_to_what_has_begun_meanwhile_is_not_lost(self, page: Page, runs: Runs) -> None:
+        task = runs.task("Begins while it is changed")
+        attempt = runs.start(task, "echo working; gate begin")
+        runs.worktree(attempt)
+        runs.api("POST", f"/api/task-attempts/{attempt['id']}/follow-up", {"prompt": "echo as it was"})
+        open_task(page, task)
+        page.locator(".composer-queued").get_by_role("button", name="Edit").click()
+        page.get_by_label("The queued follow-up").fill("echo as it should be")
+        runs.open_gate("begin")
+        expect(line(page, "as it was")).to_be_visible()
+        expect(page.get_by_role("textbox", name="Follow-up")).to_have_value("echo as it should be")
 
 
 class TestFinish:

@@ -1,4 +1,5 @@
-// Comments on lines of a diff, kept in this browser until they are sent to the agent. Pure but for the storage.
+// Comments on lines of a diff, kept in this browser until they are sent to the agent. Pure but for the storage,
+// which is read again before each change: another window may have written to it.
 
 /** A comment: {id, file, side: "old"|"new", line, code, text}. */
 export class Comments extends EventTarget {
@@ -19,18 +20,20 @@ export class Comments extends EventTarget {
 
   put(comment) {
     const id = comment.id ?? `${Date.now().toString(36)}${Math.random().toString(36).slice(2, 8)}`;
-    this.all = [...this.all.filter((other) => other.id !== id), { ...comment, id }].sort(byPlace);
+    this.all = [...this.#read().filter((other) => other.id !== id), { ...comment, id }].sort(byPlace);
     this.#changed(comment.file);
   }
 
   remove({ id, file }) {
-    this.all = this.all.filter((comment) => comment.id !== id);
+    this.all = this.#read().filter((comment) => comment.id !== id);
     this.#changed(file);
   }
 
-  clear() {
-    const files = new Set(this.all.map((comment) => comment.file));
-    this.all = [];
+  /** Takes away those that were sent, but for what was changed since. */
+  clear(sent) {
+    const files = new Set(sent.map((comment) => comment.file));
+    const wasSent = ({ id, text }) => sent.some((comment) => comment.id === id && comment.text === text);
+    this.all = this.#read().filter((comment) => !wasSent(comment));
     for (const file of files) this.#changed(file);
   }
 

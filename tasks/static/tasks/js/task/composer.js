@@ -4,10 +4,11 @@ import { api } from "../api.js";
 import { busy } from "../components.js";
 import { reviewPrompt } from "../diff-parse.js";
 import { announce, find, h, icon, reconcile, setText } from "../dom.js";
-import { showError } from "../toast.js";
+import { showError, toast } from "../toast.js";
 import { isActive } from "./words.js";
 
 const draftKey = (attemptId) => `vibe.draft.${attemptId}`;
+const stored = (attemptId) => localStorage.getItem(draftKey(attemptId)) ?? "";
 
 export class Composer {
   constructor(page) {
@@ -36,11 +37,7 @@ export class Composer {
       event.preventDefault();
       this.send();
     });
-    this.field.addEventListener("input", () => {
-      if (this.field.value) localStorage.setItem(draftKey(this.attemptId), this.field.value);
-      else localStorage.removeItem(draftKey(this.attemptId));
-      this.#size();
-    });
+    this.field.addEventListener("input", () => this.#keep(this.attemptId, this.field.value));
     find("#composer").append(this.queue, this.form);
   }
 
@@ -64,6 +61,7 @@ export class Composer {
     setText(this.button.lastChild, waits ? "Queue" : "Send");
     setText(this.hint, waits ? "It is sent when the run that goes on has ended." : "");
     this.form.hidden = queued.length > 0;
+    for (const row of this.queue.children) if (!queued.some((run) => run.id === row.dataset.key)) this.#rescue(row);
     reconcile(this.queue, queued, {
       keyOf: (run) => run.id,
       make: (run) => this.#makeQueued(run),
@@ -73,8 +71,26 @@ export class Composer {
 
   #adopt(attemptId) {
     this.attemptId = attemptId;
-    this.field.value = localStorage.getItem(draftKey(attemptId)) ?? "";
+    this.field.value = stored(attemptId);
     this.#size();
+  }
+
+  /** What is written to an attempt and not yet sent. */
+  #draft(attemptId) {
+    return attemptId === this.attemptId ? this.field.value : stored(attemptId);
+  }
+
+  /** Keeps such words in this browser, and shows them if it is the open attempt. */
+  #keep(attemptId, words) {
+    if (words) localStorage.setItem(draftKey(attemptId), words);
+    else localStorage.removeItem(draftKey(attemptId));
+    if (attemptId !== this.attemptId) return;
+    if (this.field.value !== words) this.field.value = words;
+    this.#size();
+  }
+
+  #putBefore(attemptId, words) {
+    this.#keep(attemptId, [words, this.#draft(attemptId)].filter(Boolean).join("\n\n"));
   }
 
   /** As tall as its words, up to a third of the window. */
@@ -86,22 +102,25 @@ export class Composer {
   /** Sends the words and the comments on the changes as the next follow-up. */
   async send() {
     const { page } = this;
-    const comments = page.comments?.all ?? [];
-    const note = this.field.value.trim();
-    if (!note && !comments.length) {
+    const { attemptId, comments } = page;
+    const sent = comments?.all ?? [];
+    const words = this.field.value;
+    const note = words.trim();
+    if (!note && !sent.length) {
       this.field.focus();
       return;
     }
-    const prompt = comments.length ? reviewPrompt(comments, note) : note;
+    const prompt = sent.length ? reviewPrompt(sent, note) : note;
     await busy(this.button, async () => {
       try {
-        page.document.put("execution_processes", await api.post(`/api/task-attempts/${page.attemptId}/follow-up`, { prompt }));
-        this.field.value = "";
-        localStorage.removeItem(draftKey(this.attemptId));
-        page.comments?.clear();
-        this.#size();
+        page.document.put("execution_processes", await api.post(`/api/task-attempts/${attemptId}/follow-up`, { prompt }));
         announce("Sent");
-        page.open({ run: null, view: page.narrow || page.view === "conversation" ? page.view : "log" });
+        // Meanwhile more may have been written, and another attempt opened.
+        const draft = this.#draft(attemptId);
+        this.#keep(attemptId, draft.startsWith(words) ? draft.slice(words.length).trimStart() : draft);
+        const isOpen = page.attemptId === attemptId;
+        (isOpen ? page.comments : comments)?.clear(sent);
+        if (isOpen) page.open({ run: null, view: page.narrow || page.view === "conversation" ? page.view : "log" });
       } catch (error) {
         showError(error);
       }
@@ -112,7 +131,7 @@ export class Composer {
     const text = h("p.composer-prompt");
     const edit = h("button.button.button-small.button-quiet", { type: "button", onclick: () => this.#edit(row, run.id) }, "Edit");
     const back = h("button.button.button-small.button-quiet.is-danger", { type: "button", onclick: () => busy(back, () => this.#withdraw(run.id)) }, "Take back");
-    const row = h("div.composer-queued", {}, h("span.run-state", { dataset: { state: "queued" } }, "Next"), text, h("span.row", {}, edit, back));
+    const row = h("div.composer-queued", { dataset: { attempt: run.task_attempt_id } }, h("span.run-state", { dataset: { state: "queued" } }, "Next"), text, h("span.row", {}, edit, back));
     return row;
   }
 
@@ -143,14 +162,21 @@ export class Composer {
     field.focus();
   }
 
+  /** The row of what is queued no more goes; what was being written in it does not. */
+  #rescue(row) {
+    const written = row.querySelector("textarea")?.value;
+    if (!written || written === this.page.document.run(row.dataset.key)?.prompt) return;
+    this.#putBefore(row.dataset.attempt, written);
+    toast("Your change to it was not saved: it is kept in the field for the next follow-up.");
+  }
+
   /** Its words come back into the field: taking back is not throwing away. */
   async #withdraw(id) {
     const run = this.page.document.run(id);
     try {
       await api.delete(`/api/processes/${id}`);
-      this.field.value = [run.prompt, this.field.value].filter(Boolean).join("\n\n");
-      localStorage.setItem(draftKey(this.attemptId), this.field.value);
-      this.#size();
+      this.#putBefore(run.task_attempt_id, run.prompt);
+      if (run.task_attempt_id !== this.attemptId) return;
       this.form.hidden = false;
       this.field.focus();
     } catch (error) {
