@@ -347,13 +347,13 @@ FOLLOW = """async ([url, count]) => {
     for (const manager of managers) manager.start();
 }"""
 NOTE_BUNDLES = """
-    globalThis.bundles = 0;
     globalThis.EventSource = class extends EventSource {
         constructor(url) {
             super(url);
             if (url.includes("/bundle")) bundles += 1;
         }
     };
+    globalThis.bundles = 0;
 """
 
 
@@ -445,14 +445,30 @@ def crash(page: Page) -> None:
         page.goto("chrome://crash")
 
 
-@pytest.mark.parametrize(("padding", "fit"), [(0, 50), (500, 12)])
+# Until each has been told something.
+TRY_AGAIN = """() => {
+    const waiting = managers.filter(({state}) => state === "reconnecting");
+    const told = (one) => new Promise((then) => one.addEventListener("state", then, {once: true}));
+    const answers = waiting.map(told);
+    for (const one of waiting) one.retryNow();
+    return Promise.all(answers);
+}"""
+
+
+# As many addresses of this length fit into a request with their cursors as without.
+@pytest.mark.parametrize(("padding", "fit"), [(0, 50), (515, 11)])
 def test_who_does_not_fit_into_the_bundle_waits_and_no_request_hangs(
     api: Api, page: Page, padding: int, fit: int
 ) -> None:
     follow(page, f"/api/events/?project_id={api.project()}&padding={'x' * padding}", 3 + fit + 2)
     wait_for(lambda: states(page) == ["live"] * (3 + fit) + ["reconnecting"] * 2)
     assert answer_of(page, "/api/projects") == 200
+    page.evaluate(NOTE_BUNDLES)
+    page.evaluate(TRY_AGAIN)
+    assert page.evaluate("bundles") == 0, "for nothing, all others were connected anew"
     page.evaluate("managers.slice(-9, -6).forEach((manager) => manager.close())")
+    wait_for(lambda: subscribers(api) == fit)
+    page.evaluate(TRY_AGAIN)
     wait_for(lambda: states(page) == ["idle"] * 3 + ["live"] * (2 + fit))
 
 

@@ -114,6 +114,8 @@ class Leader {
   #signal;
   #common = new BroadcastChannel(LEAD);
   #members = new Map();
+  /** Whom the connection is for. */
+  #carried = new Set();
   #source = null;
   #timer = null;
 
@@ -153,18 +155,25 @@ class Leader {
     if (!this.#signal.aborted) this.#timer ??= setTimeout(() => this.#open(), GATHER);
   }
 
-  /** Opens one connection for all, each from where it stands, in place of the one before. */
+  /** Opens one connection for all, each from where it stands, in place of the one before, if that was for others. */
   #open() {
     this.#timer = null;
-    this.#source?.close();
     const [address, parts] = this.#fitting();
+    if (parts.length === this.#carried.size && parts.every((one) => this.#carried.has(one))) return;
+    this.#source?.close();
+    this.#carried = new Set(parts);
     if (!parts.length) return;
     const source = (this.#source = new EventSource(address));
     let part = null;
     source.addEventListener("stream", ({ data }) => this.#opened((part = parts[Number(data)])));
-    source.addEventListener("ended", ({ data }) => this.#fail(parts[JSON.parse(data).stream]));
+    source.addEventListener("ended", ({ data }) => {
+      const ended = parts[JSON.parse(data).stream];
+      this.#carried.delete(ended);
+      this.#fail(ended);
+    });
     source.onerror = () => {
       source.close();
+      this.#carried.clear();
       parts.forEach((one) => this.#fail(one));
     };
     for (const type of new Set(parts.flatMap(({ names }) => names))) {
