@@ -8,6 +8,7 @@ from playwright.sync_api import Page, Route, expect
 
 from tests.browser.conftest import PATIENCE, PHONE, Api, card, lift, middle, open_board, titles
 from tests.needs import needs_chromium
+from tests.runs import wait_for
 
 pytestmark = needs_chromium
 expect.set_options(timeout=PATIENCE)
@@ -220,6 +221,82 @@ def test_an_edit_that_the_page_has_not_heard_of_is_a_conflict_too(api: Api, page
     page.locator("#edit-dialog [type=submit]").click()
     expect(page.locator(".conflict[data-of=title]")).to_contain_text("Mop the floor")
     assert api("GET", f"/api/tasks/{task}")["title"] == "Mop the floor"
+
+
+def test_an_answer_that_comes_late_leaves_the_next_dialog_alone(api: Api, page: Page) -> None:
+    project = api.project("One", "Two")
+    open_board(page, project)
+    held: list[Route] = []
+    page.route("**/api/tasks/*", lambda route: held.append(route))
+    card(page, "One").get_by_role("link").focus()
+    page.keyboard.press("e")
+    page.locator("#edit-description").fill("saved slowly")
+    page.keyboard.press("Control+Enter")
+    wait_for(lambda: page.evaluate("1") and held, "the words on their way")
+    page.keyboard.press("Escape")
+    page.keyboard.press("Escape")
+    expect(page.locator("#edit-dialog")).to_be_hidden()
+    card(page, "Two").get_by_role("link").focus()
+    page.keyboard.press("e")
+    page.locator("#edit-description").fill("still being written")
+    held.pop().continue_()
+    wait_for(lambda: api.tasks(project)["One"]["description"] == "saved slowly", "the first edit")
+    expect(page.locator("#edit-description")).to_have_value("still being written")
+    page.keyboard.press("Control+Enter")
+    wait_for(lambda: page.evaluate("1") and held, "the words on their way")
+    page.locator("#edit-description").fill("and written on")
+    held.pop().continue_()
+    wait_for(lambda: api.tasks(project)["Two"]["description"] == "still being written", "the second edit")
+    expect(page.locator("#edit-dialog .field-error")).to_contain_text("since")
+    expect(page.locator("#edit-description")).to_have_value("and written on")
+    page.keyboard.press("Control+Enter")
+    wait_for(lambda: page.evaluate("1") and held, "the words on their way")
+    page.keyboard.press("Escape")
+    page.keyboard.press("Escape")
+    held.pop().abort()
+    expect(page.get_by_role("alert")).to_contain_text("“Two” was not saved")
+
+
+def test_a_start_that_fails_late_is_told_and_the_next_one_left_alone(api: Api, page: Page) -> None:
+    project = api.project("One", "Two")
+    open_board(page, project)
+    held: list[Route] = []
+    page.route("**/api/task-attempts", lambda route: held.append(route))
+    for title in ("One", "Two"):
+        card(page, title).get_by_role("link").focus()
+        page.keyboard.press("s")
+        page.locator("#start-prompt").fill(f"for {title}")
+        if not held:
+            page.keyboard.press("Control+Enter")
+            wait_for(lambda: page.evaluate("1") and held, "the start on its way")
+            page.keyboard.press("Escape")
+    held.pop().abort()
+    expect(page.get_by_role("alert")).to_contain_text("“One” was not started")
+    expect(page.locator("#start-prompt")).to_have_value("for Two")
+
+
+def test_what_is_written_while_a_task_is_made_stays(api: Api, page: Page) -> None:
+    project = api.project()
+    open_board(page, project)
+    held: list[Route] = []
+    page.route("**/api/tasks", lambda route: held.append(route))
+    page.keyboard.press("c")
+    page.get_by_label("Write another one").check()
+    page.fill("#create-name", "First")
+    page.keyboard.press("Enter")
+    wait_for(lambda: page.evaluate("1") and held, "the first on its way")
+    page.fill("#create-name", "Second")
+    held.pop().continue_()
+    expect(card(page, "First")).to_be_visible()
+    expect(page.locator("#announcer")).to_have_text("Created First.")
+    expect(page.locator("#create-name")).to_have_value("Second")
+    page.keyboard.press("Enter")
+    wait_for(lambda: page.evaluate("1") and held, "the second on its way")
+    page.keyboard.press("Escape")
+    held.pop().abort()
+    expect(page.get_by_role("alert")).to_contain_text("Your words are kept")
+    page.keyboard.press("c")
+    expect(page.locator("#create-name")).to_have_value("Second")
 
 
 def test_search_and_filter_narrow_the_board_and_stay_in_the_address(api: Api, page: Page) -> None:

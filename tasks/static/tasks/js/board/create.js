@@ -48,17 +48,20 @@ export class Create {
       this.#say("A task needs a title.");
       return title.focus();
     }
+    const sent = this.#words();
+    const agent = executor?.value;
     const fields = { title: title.value.trim(), description: description.value, status: status.value, labels: labelsOf(labels.value) };
     try {
       const task = await this.board.create(fields);
-      this.#forget();
+      this.#forget(sent);
       if (another.checked) title.focus();
       else this.dialog.close("created");
       this.onCreated(task.id);
       announce(`Created ${task.title}.`);
-      if (start) await this.#start(task, executor.value);
+      if (start) await this.#start(task, agent);
     } catch (error) {
       if (error.status === undefined) throw error;
+      if (!this.dialog.open) toast(`“${fields.title}” was not created: ${error.message} Your words are kept.`, { error: true });
       this.#say(error.unreachable ? `${error.message} Your words are kept here.` : error.message);
     }
     return undefined;
@@ -80,9 +83,12 @@ export class Create {
     setText(line, words);
   }
 
+  #words() {
+    return Object.fromEntries(KEPT.map((name) => [name, this.form.elements[name].value]));
+  }
+
   #keep() {
-    const words = Object.fromEntries(KEPT.map((name) => [name, this.form.elements[name].value]));
-    localStorage.setItem(this.draft, JSON.stringify(words));
+    localStorage.setItem(this.draft, JSON.stringify(this.#words()));
   }
 
   #recall() {
@@ -90,9 +96,11 @@ export class Create {
     for (const name of KEPT) this.form.elements[name].value = words[name] ?? "";
   }
 
-  #forget() {
-    localStorage.removeItem(this.draft);
-    for (const name of KEPT) this.form.elements[name].value = "";
+  /** Empties the fields of what was sent; what was written since stays. */
+  #forget(sent) {
+    for (const name of KEPT) if (this.form.elements[name].value === sent[name]) this.form.elements[name].value = "";
+    if (Object.values(this.#words()).some(Boolean)) this.#keep();
+    else localStorage.removeItem(this.draft);
   }
 }
 

@@ -3,6 +3,7 @@
 import { api } from "../api.js";
 import { busy } from "../components.js";
 import { find, findAll, h, setText } from "../dom.js";
+import { toast } from "../toast.js";
 import { STATUS_WORDS } from "./model.js";
 import { removeTasks } from "./selection.js";
 
@@ -36,6 +37,7 @@ export class Editor {
     if (!task) return;
     this.#id = id;
     this.#base = pick(task);
+    this.asked = 0;
     for (const field of FIELDS) this.#input(field).value = toText(field, task[field]);
     for (const note of findAll(".conflict", this.dialog)) note.remove();
     find("[data-part=gone]", this.dialog).hidden = true;
@@ -58,7 +60,7 @@ export class Editor {
 
   #mayLose() {
     const now = Date.now();
-    const again = now - (this.asked ?? 0) < 4_000;
+    const again = now - this.asked < 4_000;
     this.asked = now;
     if (!again) this.#say("You changed this task. Save it, or press Cancel once more to drop your changes.");
     return again;
@@ -120,20 +122,36 @@ export class Editor {
     const fields = Object.fromEntries(changed.map((field) => [field, fromText(field, this.#input(field).value)]));
     const expected = Object.fromEntries(changed.map((field) => [field, this.#base[field]]));
     const id = this.#id;
+    const base = this.#base;
+    const isOpen = () => this.dialog.open && this.#base === base;
+    const written = this.#written();
     try {
       await this.board.change(id, fields, expected);
-      this.#base = { ...this.#base, ...fields };
-      this.dialog.close("saved");
+      Object.assign(base, fields);
+      if (!isOpen()) return undefined;
+      if (this.#written() === written) return this.dialog.close("saved");
+      for (const field of changed) this.#note(field)?.remove();
+      this.#say("Saved, but for what you wrote since.");
     } catch (error) {
-      if (error.status === 409) await this.#reload(id);
+      if (!isOpen()) {
+        toast(`“${base.title}” was not saved: ${error.message}`, { error: true });
+        return undefined;
+      }
+      // Where it can't be asked for, the stream will bring it.
+      if (error.status === 409) await this.#reload(id).catch(() => null);
       this.#say(error.unreachable ? `${error.message} Your words are still here; save again when the line is back.` : error.message);
     }
     return undefined;
   }
 
+  #written() {
+    return JSON.stringify(FIELDS.map((field) => this.#input(field).value));
+  }
+
   /** The server knows of an edit that the stream has not brought yet. */
   async #reload(id) {
     const task = await api.get(`/api/tasks/${id}`);
+    if (id !== this.#id) return;
     for (const field of FIELDS) {
       if (toText(field, task[field]) !== toText(field, this.#base[field])) this.#conflict(field, task[field]);
     }

@@ -3,6 +3,7 @@
 import { busy } from "../components.js";
 import { announce, find, setText } from "../dom.js";
 import { shortcut } from "../shortcuts.js";
+import { toast } from "../toast.js";
 import { preferAgent, rememberAgent } from "./create.js";
 
 export class Start {
@@ -45,19 +46,24 @@ export class Start {
 
   async #start() {
     const { executor, prompt } = this.form.elements;
-    rememberAgent(executor.value);
-    if (this.#ids.length > 1) {
+    const name = executor.value;
+    const ids = this.#ids;
+    rememberAgent(name);
+    if (ids.length > 1) {
       this.dialog.close("started");
-      await this.board.startAll(this.#ids, executor.value);
+      await this.board.startAll(ids, name);
       return;
     }
+    const title = this.board.task(ids[0])?.title;
+    const isOpen = () => this.dialog.open && this.#ids === ids;
     try {
-      await this.board.start(this.#ids[0], executor.value, prompt.value);
-      this.dialog.close("started");
-      announce(`${executor.value} starts.`);
+      await this.board.start(ids[0], name, prompt.value);
+      if (isOpen()) this.dialog.close("started");
+      announce(`${name} starts.`);
     } catch (error) {
       if (error.status === undefined) throw error;
-      this.#say(error.message);
+      if (isOpen()) this.#say(error.message);
+      else toast(`“${title}” was not started: ${error.message}`, { error: true });
     }
   }
 
