@@ -27,6 +27,8 @@ _STATUS_OF_REASON: Final = {
     "log_failed": Status.FAILED,
 }
 _BEFORE = "before.json"
+PATIENCE = 30.0
+"""Seconds that git may take to say what changed, in which no other run is looked after."""
 
 
 def status_of(how: dict[str, Any]) -> str:
@@ -40,7 +42,8 @@ def record_end(process: ExecutionProcess, how: dict[str, Any]) -> bool:
     """Writes down how a run ended, once; False where that was done already."""
     attempt = process.task_attempt
     head = _head(attempt)
-    changed = process.run_reason == RunReason.CODINGAGENT and _has_changed(process)
+    has_cleanup = process.run_reason == RunReason.CODINGAGENT and attempt.task.project.cleanup_script.strip()
+    changed = bool(has_cleanup) and _has_changed(process)
     session = _session(process)
     with actor("runner"), transaction.atomic():
         ended = ExecutionProcess.objects.filter(
@@ -159,7 +162,10 @@ def _has_changed(process: ExecutionProcess) -> bool:
     if before is None or not process.task_attempt.worktree:
         return False
     try:
-        after = snapshots.take(_worktree(process.task_attempt))
+        with git.at_most(PATIENCE):
+            after = snapshots.take(_worktree(process.task_attempt))
+    except git.TookTooLong:
+        return True
     except (git.GitError, OSError):  # the worktree is gone: nothing there to clean up
         return False
     return (after.head, after.tree) != (before["head"], before["tree"])

@@ -202,6 +202,22 @@ def test_no_cleanup_after_an_agent_that_changed_nothing(worker: Runner, task: Ta
     assert not attempt.processes.filter(run_reason="cleanupscript").exists()
 
 
+@pytest.mark.parametrize("cleanup", ["", "echo cleaned"])
+def test_a_git_filter_that_does_not_end_holds_up_the_runner_only_for_a_while(
+    worker: Runner, task: Task, project: Project, cleanup: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(endings, "PATIENCE", 1.0)
+    Project.objects.filter(pk=project.pk).update(cleanup_script=cleanup)
+    process = agent(
+        start(task, "git config filter.stuck.clean 'sleep 600'; echo '* filter=stuck' > .gitattributes")
+    )
+    assert ended(process).status == Status.COMPLETED
+    followed = process.task_attempt.processes.filter(run_reason="cleanupscript")
+    assert followed.exists() == bool(cleanup)
+    if cleanup:
+        assert contents(ended(followed.get())) == ["cleaned"]
+
+
 def test_an_agent_does_not_start_after_a_failed_setup(worker: Runner, task: Task, project: Project) -> None:
     project.setup_script = "echo broken >&2; exit 2"
     project.save()
