@@ -123,11 +123,12 @@ def _supervise(
             timeout=_START_SECONDS,
             start_new_session=True,
         )
+        problem = done.stderr.strip()[-2000:] if done.returncode else None
     except (OSError, subprocess.SubprocessError) as error:
-        endings.fail(process, f"The run's supervisor could not start: {error}")
-        return False
-    if done.returncode and not _is_supervised(folder):
-        endings.fail(process, f"The run's supervisor could not start: {done.stderr.strip()[-2000:]}")
+        problem = str(error)
+    # One that took too long to say so may have started.
+    if problem is not None and not _is_supervised(folder):
+        endings.fail(process, f"The run's supervisor could not start: {problem}")
         return False
     return True
 

@@ -21,7 +21,7 @@ from tasks.runs import endings, launch, runfiles, runner
 from tasks.runs.run_loop import Runner
 from tasks.supervision.records import record
 from tests.repositories import git, make_repository
-from tests.runs import is_gone, wait_for
+from tests.runs import Run, is_gone, wait_for
 from tests.tasks import attempts
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -553,6 +553,20 @@ def test_a_run_claimed_but_never_started_waits_again(task: Task) -> None:
     worker.start()
     assert contents(ended(process)) == ["fine"]
     worker.stop()
+
+
+def test_a_supervisor_that_is_late_to_say_so_has_started_all_the_same(
+    task: Task, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    process = agent(start(task, "true"))
+    assert launch.claim(process)
+    run = Run(Path(runfiles.folder_of(process.pk).path), "sleep", "600").start()
+    monkeypatch.setattr(launch, "_START_SECONDS", 0)
+    assert launch.launch(process)
+    process.refresh_from_db()
+    assert process.status == Status.RUNNING
+    run.stop()
+    assert run.finish()["reason"] == "stopped"
 
 
 def test_a_run_whose_supervisor_was_killed_is_interrupted(worker: Runner, task: Task) -> None:
