@@ -20,7 +20,7 @@ from django.utils.html import escape
 
 from tasks import projects
 from tasks.models import ExecutionProcess, Project, Task, TaskAttempt, Webhook, WebhookDelivery
-from tasks.webhooks import collecting, sending, signing
+from tasks.webhooks import collecting, sending, service, signing
 from tests.documents import ROOT, code_blocks
 from tests.live import LiveServer
 from tests.receiver import Receiver
@@ -266,6 +266,16 @@ def test_the_admin_shows_deliveries_and_sends_them_again(task: Task, receiver: R
     browser.post("/admin/tasks/webhook/", {"action": "send_test", "_selected_action": [str(webhook.pk)]})
     deliver_all()
     assert receiver.messages[-1].json["type"] == "ping"
+
+
+def test_what_waits_for_an_address_that_is_dead_does_not_wait_for_ever(task: Task, tmp_path: Path) -> None:
+    webhook = Webhook.objects.create(url="http://127.0.0.1:9/", enabled=False)
+    ages = [timedelta(0), service.KEEP_DELIVERIES + timedelta(hours=1)]
+    made = [WebhookDelivery.objects.create(webhook=webhook, event="ping", payload={}) for _ in ages]
+    for delivery, age in zip(made, ages, strict=True):
+        WebhookDelivery.objects.filter(pk=delivery.pk).update(created_at=timezone.now() - age)
+    service.WebhookSender(tmp_path / "lock")._prune()
+    assert list(WebhookDelivery.objects.all()) == made[:1]
 
 
 def test_only_superusers_name_addresses(task: Task) -> None:
