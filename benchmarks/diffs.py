@@ -72,6 +72,10 @@ class Watched:
             time.sleep(0.001)
         return (self.seen[name][0] - began) * 1000
 
+    def comes(self, *names: str) -> None:
+        while not all(name in self.seen for name in names):
+            time.sleep(0.01)
+
     def edits(self, count: int) -> list[float]:
         chance = random.Random(1)
         files = [str(path.relative_to(self.worktree)) for path in sorted(self.worktree.glob("dir*/file*"))]
@@ -159,13 +163,31 @@ def measure(server: LiveServer, repository: Path, edits: int) -> None:
     with processor(server) as spent:
         found = [watched.edit(f"dir0/fresh{number}", f"fresh {number};") for number in range(30)]
     say("new files while others are deleted", found, spent())
-    (watched.worktree / "dir2/file1").rename(watched.worktree / "dir2/renamed")
-    watched.edit("dir2/renamed", "at first;")
+    found = []
     with processor(server) as spent:
-        found = [watched.edit("dir2/renamed", f"renamed {number};") for number in range(30)]
-    if watched.seen["dir2/renamed"][1]["change"] != "renamed":
+        for number in range(10):
+            (watched.worktree / f"dir2/file{number}").rename(watched.worktree / f"dir2/renamed{number}")
+            watched.comes(f"dir2/renamed{number}")
+            found.append(watched.edit(f"dir2/renamed{number}", "at first;"))
+    say("first edits of renamed files, and the renames", found, spent())
+    with processor(server) as spent:
+        found = [watched.edit("dir2/renamed0", f"renamed {number};") for number in range(30)]
+    if watched.seen["dir2/renamed0"][1]["change"] != "renamed":
         raise AssertionError("So many edits are too many: the file is like another no more")
     say("edits of a renamed file", found, spent())
+    (watched.worktree / "moved").mkdir()
+    for number in range(150, 154):
+        (watched.worktree / f"dir{number}").rename(watched.worktree / f"moved/dir{number}")
+    watched.comes(*(f"moved/dir{number}/file{file}" for number in range(150, 154) for file in range(100)))
+    with processor(server) as spent:
+        found = [watched.edit(f"dir{number % 20}/new{number}", f"moved {number};") for number in range(30)]
+    say("edits of new files with 400 files moved", found, spent())
+    with processor(server) as spent:
+        found = [watched.edit(f"moved/dir150/file{number}", "moved;") for number in range(30)]
+    say("first edits of moved files", found, spent())
+    with processor(server) as spent:
+        found = [watched.edit("moved/dir150/file0", f"again {number};") for number in range(30)]
+    say("edits of a moved file", found, spent())
 
 
 if __name__ == "__main__":
