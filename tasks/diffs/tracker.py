@@ -174,8 +174,10 @@ class Tracker:
     def foresee(self, paths: Set[str]) -> None:
         """Asks now, while changes of these paths still gather, what their update would have to ask about all files."""
         renamed = [path for path in paths if self._status(path) == "R"]
-        if len(renamed) == 1 and len(self._partners()) > MANY_PATHS and self._may_stay_paired(*renamed):
-            self._has_rival(*renamed)
+        if len(renamed) == 1 and len(self._partners()) > MANY_PATHS:
+            path = renamed[0]
+            if self._names_allow(path, compared_anew=self._as_it_was(path)):
+                self._has_rival(path)
 
     def _prepare(self, paths: Set[str] | None) -> Set[str] | None:
         """Brings the index up to date, and says which paths to ask about."""
@@ -288,7 +290,7 @@ class Tracker:
             return False
         taken, others = self._gone(as_it_was=True), self._gone(as_it_was=False)
         like = self._like(new, others or taken)
-        if self._is_one_of(taken, like) or (others and any(old for old, _ in like.values())):
+        if self._is_one_of(taken, *like.values()) or (others and any(found.old for found in like.values())):
             return False
         # They may be like one of these once the file that it became is edited.
         self._rivals = {
@@ -301,26 +303,34 @@ class Tracker:
 
         Then all pairs stay as they are: git would pair the others so without these two.
         """
-        if not self._may_stay_paired(path) or self._has_rival(path):
+        if not self._names_allow(path, compared_anew=self._as_it_was(path)) or self._has_rival(path):
             return set()
         known = self.known[path]
         old, origin = known.old_path, known.origin
         assert old is not None and origin is not None
-        like = self._like({path}, self._gone(as_it_was=False) | {old: origin})
-        if path not in like or like[path].old != old:
+        like = self._like({path}, self._gone(as_it_was=False) | {old: origin}).get(path)
+        if like is None or like.old != old:
             return set()
         taken = self._gone(as_it_was=True)
         taken.pop(old, None)
-        return set() if self._is_one_of(taken, like) else {path, old}
+        if self._is_one_of(taken, like):
+            return set()
+        if like.blob == origin.blob and not self._names_allow(path, compared_anew=True):
+            return set()
+        return {path, old}
 
-    def _may_stay_paired(self, path: str) -> bool:
-        """Whether no name of another file, nor their number, could make git pair this renamed one otherwise."""
+    def _names_allow(self, path: str, *, compared_anew: bool) -> bool:
+        """Whether no name of another file, nor their number, could make git pair this renamed one otherwise.
+
+        `compared_anew`: it is no longer as it was, or is so again, so that two names come to those compared, or go.
+        """
         old = self.known[path].old_path if path in self.known else None
         if old is None:
             return False
-        others = self._gone(as_it_was=False).keys() - {old}
-        same_name = {other for other in others if os.path.basename(other) == os.path.basename(path)}
-        return not same_name and self._leave_rules_alone({old}, but={path})
+        if not compared_anew:
+            return self._leave_rules_alone({path}, but={path})
+        others = map(os.path.basename, self._gone(as_it_was=False).keys() - {old})
+        return os.path.basename(path) not in others and self._leave_rules_alone({old}, but={path})
 
     def _has_rival(self, path: str) -> bool:
         """Whether another new file would be paired in the place of this renamed one."""
@@ -332,9 +342,9 @@ class Tracker:
         assert self._likeness is not None
         return self._likeness.of(new, sources, self._env, self._options)
 
-    def _is_one_of(self, gone: dict[str, Origin], like: dict[str, Like]) -> bool:
+    def _is_one_of(self, gone: dict[str, Origin], *like: Like) -> bool:
         """Whether one of these files has the content of one that is gone."""
-        return not {blob for _, blob in like.values()}.isdisjoint(origin.blob for origin in gone.values())
+        return not {found.blob for found in like}.isdisjoint(origin.blob for origin in gone.values())
 
     def _leave_rules_alone(self, names: Set[str], but: Set[str]) -> bool:
         """Whether git pairs the others as it would without these few: it prefers a name, without its folder, that only

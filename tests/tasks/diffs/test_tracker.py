@@ -4,7 +4,7 @@ import os
 import random
 import shutil
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -345,6 +345,45 @@ def test_edit_after_which_git_pairs_otherwise(
 
 
 @pytest.fixture
+def asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], str]:
+    """What git was called with since the last call; with `--name-status` it is asked about all files."""
+    calls, program = tmp_path / "calls", tmp_path / "bin/git"
+    program.parent.mkdir()
+    program.write_text(f'#!/bin/sh\necho "$@" >>{calls}\nexec {shutil.which("git")} "$@"\n')
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
+
+    def since() -> str:
+        said = calls.read_text()
+        calls.unlink()
+        return said
+
+    return since
+
+
+def test_name_that_several_that_are_gone_have_does_not_matter_to_a_file_that_was_edited_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, asked: Callable[[], str]
+) -> None:
+    monkeypatch.setattr(module, "MANY_PATHS", 3)
+    worktree = make_repository(tmp_path / "repository", {"a/same": P, "b/same": Q, "r": R})
+    (worktree / "a").rename(worktree / "c")
+    for name in ("b/same", "r"):
+        (worktree / name).unlink()
+    kept = Kept(worktree, tmp_path / "index")
+    kept.update()
+    assert kept.state["c/same"]["old_path"] == "a/same"
+    about_all = []
+    for edit in range(1, 5):
+        (worktree / "c/same").write_text(between(P, R, edit))
+        asked()
+        kept.update("c/same")
+        about_all.append("--name-status" in asked())
+        assert kept.is_true()
+    # After its first edit another new file is looked for that is like the one it came from.
+    assert about_all == [True, True, False, False]
+
+
+@pytest.fixture
 def moved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Kept:
     """One file was moved as it was; three are new, and like nothing."""
     monkeypatch.setattr(module, "MANY_PATHS", 2)
@@ -377,17 +416,11 @@ def test_new_file_that_becomes_what_was_moved_takes_its_place(moved: Kept) -> No
 
 
 def test_what_an_edit_needs_to_know_of_all_files_is_asked_while_its_changes_gather(
-    moved: Kept, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    moved: Kept, asked: Callable[[], str]
 ) -> None:
-    asked, program = tmp_path / "asked", tmp_path / "bin/git"
-    program.parent.mkdir()
-    program.write_text(f'#!/bin/sh\necho "$@" >>{asked}\nexec {shutil.which("git")} "$@"\n')
-    program.chmod(0o755)
-    monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
     moved.tracker.foresee({"x", "a"})
-    assert "(exclude" in asked.read_text()
-    asked.unlink()
+    assert "--name-status" in asked()
     (moved.worktree / "x").write_text(between(P, Q, 2))
     moved.update("x")
-    assert "(exclude" not in asked.read_text()
+    assert "--name-status" not in asked()
     assert (moved.tracker.announced, moved.is_true()) == (1, True)
