@@ -427,6 +427,34 @@ class TestChanges:
         open_task(page, task, f"?run={runs.of(attempt)[0]['id']}&view=log")
         expect(page.locator(".run[aria-current=true]")).to_contain_text("Agent")
 
+    def test_each_comment_belongs_to_the_line_it_is_written_under(self, page: Page, runs: Runs) -> None:
+        task = runs.task("Commented")
+        attempt = runs.start(task, "printf 'one\\ntwo\\nthree\\n' > new.txt; gate commented")
+        file = runs.worktree(attempt) / "new.txt"
+        open_task(page, task, "?view=changes")
+        numbers = page.locator(".diff-line.is-add .diff-number:nth-child(2)")
+        numbers.nth(0).click()
+        page.keyboard.type("of the first")
+        numbers.nth(2).click()
+        page.keyboard.type("of the third")
+        page.keyboard.press("Control+Enter")
+        under = ".diff-line:has-text('{}') + .diff-comment .diff-comment-text"
+        expect(page.locator(under.format("one"))).to_have_text("of the first")
+        expect(page.locator(under.format("three"))).to_have_text("of the third")
+        numbers.nth(1).click()
+        page.keyboard.type("half a thou")
+        page.locator(".diff-comment-box").first.get_by_role("button", name="Edit").click()
+        page.keyboard.type("Really ")
+        numbers.nth(1).click()
+        expect(page.locator(under.format("two"))).to_have_text("half a thou")
+        page.keyboard.type("and another half")
+        text = file.read_text()
+        file.unlink()
+        expect(page.locator(".diff-file")).to_have_count(0)
+        file.write_text(text)
+        expect(page.locator(".diff-editor textarea")).to_have_value("and another half")
+        runs.open_gate("commented")
+
 
 class TestConversation:
     @pytest.fixture

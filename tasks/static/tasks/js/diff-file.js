@@ -234,7 +234,7 @@ export class DiffFile {
       if (this.editing?.id === comment.id) continue;
       put(place(comment, lines), { key: `comment:${comment.id}`, comment });
     }
-    if (this.editing) put(place(this.editing, lines), { key: "editor", editor: this.editing });
+    if (this.editing) put(place(this.editing, lines), { key: editorKey(this.editing), editor: this.editing });
     return placed;
   }
 
@@ -337,17 +337,25 @@ export class DiffFile {
 
   /** Opens the editor under a line. */
   comment(line, side) {
-    this.editing = { file: this.path, side, line: line[side], code: line.text, text: "" };
+    this.#edit({ file: this.path, side, line: line[side], code: line.text, text: "" });
+  }
+
+  /** Opens the editor on a draft; what was being written in another is kept as a comment. */
+  #edit(draft) {
+    const open = this.editing;
+    if (!open || editorKey(open) !== editorKey(draft)) this.editing = draft;
+    if (open !== this.editing) this.#keep(open);
     this.draw();
     this.rows.querySelector(".diff-editor textarea")?.focus();
   }
 
+  #keep(draft) {
+    const text = draft?.text.trim();
+    if (text) this.view.comments.put({ ...draft, text });
+  }
+
   #comment(comment) {
-    const edit = () => {
-      this.editing = { ...comment };
-      this.draw();
-      this.rows.querySelector(".diff-editor textarea")?.focus();
-    };
+    const edit = () => this.#edit({ ...comment });
     return h(
       "div.diff-comment-box", {},
       h("p.diff-comment-text"),
@@ -366,9 +374,8 @@ export class DiffFile {
       this.view.focusLine();
     };
     const save = () => {
-      const written = text.value.trim();
       this.editing = null;
-      if (written) this.view.comments.put({ ...draft, text: written });
+      this.#keep(draft);
       this.draw();
       this.view.focusLine();
     };
@@ -393,6 +400,11 @@ export class DiffFile {
 /** The first row may be one wide cell, so the widths of a fixed layout are said here. */
 function columns(split) {
   return split ? [h("colgroup", {}, h("col.diff-col-number"), h("col"), h("col.diff-col-number"), h("col"))] : [];
+}
+
+/** An editor's row is its draft's own: another draft's would save to another line. */
+function editorKey({ id, side, line, code }) {
+  return `editor:${id ?? `${side} ${line} ${code}`}`;
 }
 
 /** Tells lines apart that are not the same; a long line by its start and length. */

@@ -29,6 +29,7 @@ export class DiffView extends EventTarget {
     this.files = new Map();
     this.order = [];
     this.pending = [];
+    this.drafts = new Map();
     this.viewed = readViewed(attemptId);
     this.comments = comments ? new Comments(attemptId) : null;
     this.highlighter = new Highlighter(element.dataset.highlight);
@@ -60,6 +61,7 @@ export class DiffView extends EventTarget {
   }
 
   setViewed(file, viewed) {
+    this.viewed = readViewed(this.attemptId); // another window may have written to it
     if (viewed) this.viewed[file.path] = markOf(file.record);
     else delete this.viewed[file.path];
     localStorage.setItem(`vibe.viewed.${this.attemptId}`, JSON.stringify(this.viewed));
@@ -138,6 +140,7 @@ export class DiffView extends EventTarget {
     const file = this.files.get(path);
     if (!record) {
       if (!file) return;
+      if (file.editing) this.drafts.set(path, file.editing);
       this.sight.unobserve(file.element);
       file.element.remove();
       this.files.delete(path);
@@ -148,6 +151,8 @@ export class DiffView extends EventTarget {
       fresh.element.file = fresh;
       fresh.element.dataset.key = path;
       if (this.isViewed(record)) fresh.fold(true);
+      fresh.editing = this.drafts.get(path) ?? null;
+      this.drafts.delete(path);
       this.files.set(path, fresh);
       this.pending.push(fresh);
     }
