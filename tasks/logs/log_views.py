@@ -7,6 +7,8 @@ import subprocess
 import sys
 import threading
 from collections.abc import AsyncGenerator, AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 from uuid import UUID
@@ -33,8 +35,11 @@ from tasks.tokens import bearer
 _PROGRAM: Final = Path(__file__).resolve().parent / "log_search.py"
 _MOST_LINES: Final = 5000
 _LONGEST_QUERY: Final = 1000
-_searches: Final = threading.BoundedSemaphore(8)
+_MOST_SEARCHES: Final = 8
+_searches: Final = threading.BoundedSemaphore(_MOST_SEARCHES)
 """Each search is a process of its own."""
+_threads: Final = ThreadPoolExecutor(_MOST_SEARCHES, thread_name_prefix="log-search")
+"""They wait for as long as a search thinks: the loop's own threads, of which there may be few, have logs to read."""
 
 
 def lines(request: HttpRequest, process_id: UUID) -> HttpResponse:
@@ -120,12 +125,13 @@ async def _hits(folder: str, query: dict[str, Any]) -> AsyncGenerator[bytes]:
 
 
 async def _found(folder: str, query: dict[str, Any]) -> AsyncIterator[bytes]:
-    worker = await asyncio.to_thread(_start, folder, query)
+    in_thread = partial(asyncio.get_running_loop().run_in_executor, _threads)
+    worker = await in_thread(_start, folder, query)
     assert worker.stdout is not None
     try:
-        while data := await asyncio.to_thread(os.read, worker.stdout.fileno(), 65536):
+        while data := await in_thread(os.read, worker.stdout.fileno(), 65536):
             yield data
-        if await asyncio.to_thread(worker.wait):
+        if await in_thread(worker.wait):
             yield _gave_up("The search took too long and was ended.")
     finally:
         worker.kill()

@@ -1,12 +1,15 @@
 """The parts of a log that the page asks for, by HTTP."""
 
+import asyncio
 import json
 import threading
 from collections.abc import AsyncGenerator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+import psutil
 import pytest
 from asgiref.sync import sync_to_async
 from django.contrib.auth.models import User
@@ -152,6 +155,25 @@ async def test_a_search_streams_its_hits(admin: User, process: ExecutionProcess)
         answer = await client.get(f"/api/processes/{process.pk}/logs/search?{query}", headers=headers)
         assert answer.status_code == 422
         assert words in answer.json()["detail"]
+
+
+async def test_searches_that_think_for_long_hold_up_nothing_else(process: ExecutionProcess) -> None:
+    folder = runfiles.folder_of(process.pk)
+    await asyncio.to_thread(Path(folder.log).write_bytes, record("stdout", "a" * 50, STAMP))
+    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(1))
+    query = {"query": "(a+)+$b", "regex": True, "case": True}
+    thinking = [asyncio.create_task(anext(log_views._hits(folder.path, query))) for _ in range(2)]
+    try:
+        async with asyncio.timeout(20):
+            while len(psutil.Process().children()) < len(thinking):  # noqa: ASYNC110 - nothing tells of it
+                await asyncio.sleep(0.01)
+            for _ in range(10):
+                await asyncio.to_thread(int)
+        assert not any(one.done() for one in thinking)
+    finally:
+        for one in thinking:
+            one.cancel()
+        await asyncio.wait(thinking)
 
 
 async def test_a_search_gives_its_turn_back_also_when_its_reader_leaves(
