@@ -11,7 +11,7 @@ from typing import Any, Final
 from uuid import UUID
 
 from django.contrib.auth.models import User
-from django.core.exceptions import PermissionDenied
+from django.core.exceptions import ObjectDoesNotExist, PermissionDenied
 from django.http import Http404
 from pydantic import ValidationError
 
@@ -36,7 +36,7 @@ def explained(problem: type[Exception]) -> Iterator[None]:
     except Refused as refused:
         files = f" Files: {', '.join(refused.files)}." if refused.files else ""
         raise problem(f"{refused.message}{files}") from refused
-    except (Http404, PermissionDenied) as no:
+    except (Http404, ObjectDoesNotExist, PermissionDenied) as no:  # the second: deleted in the meantime
         raise problem(str(no)) from no
 
 

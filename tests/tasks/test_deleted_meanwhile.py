@@ -1,15 +1,18 @@
-"""Requests that wait for their turn to write while another deletes what they are about."""
+"""What happens where another deletes a record while somebody is about to change or read it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 from django.contrib.auth.models import User
+from django.core.management import CommandError
 from django.db import connection
 from django.test import Client
 
+from tasks import actions
 from tasks.models import ExecutionProcess, Project, Task, TaskAttempt
 from tests.tasks.conftest import bearer_client
 
@@ -32,15 +35,20 @@ CALLS: dict[str, Call] = {
 }
 
 
-@pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
-def test_it_is_not_there_any_more(
-    call: Call, project: Project, task: Task, admin: User, tmp_path: Path, settings: Any
-) -> None:
+@pytest.fixture
+def attempt(task: Task, tmp_path: Path, settings: Any) -> TaskAttempt:
     settings.VIBE_DATA = tmp_path / "data"
-    Project.objects.filter(pk=project.pk).update(dev_script="true")
-    attempt = TaskAttempt.objects.create(task=task, executor="script", branch="b", target_branch="main")
-    run = ExecutionProcess.objects.create(task_attempt=attempt, run_reason="codingagent", status="running")
-    client = bearer_client(admin)
+    return TaskAttempt.objects.create(task=task, executor="script", branch="b", target_branch="main")
+
+
+@pytest.fixture
+def run(attempt: TaskAttempt) -> ExecutionProcess:
+    return ExecutionProcess.objects.create(task_attempt=attempt, run_reason="codingagent", status="running")
+
+
+@contextmanager
+def deleted_before(project: Project, statement: tuple[str, ...]) -> Iterator[None]:
+    """Another deletes the project just before this thread carries out such a statement for the first time."""
     deleted: list[str] = []
 
     def delete() -> None:
@@ -49,15 +57,35 @@ def test_it_is_not_there_any_more(
         finally:
             connection.close()
 
-    def before_it_begins_to_write(execute: Any, sql: str, *arguments: Any) -> Any:
-        if sql.startswith(("BEGIN", "UPDATE")) and not deleted:
+    def before(execute: Any, sql: str, *arguments: Any) -> Any:
+        if sql.startswith(statement) and not deleted:
             deleted.append(sql)
             with ThreadPoolExecutor(1) as another:
                 another.submit(delete).result(20)
         return execute(sql, *arguments)
 
-    with connection.execute_wrapper(before_it_begins_to_write):
-        answer = call(client, project, task, attempt, run)
+    with connection.execute_wrapper(before):
+        yield
     assert deleted
+
+
+@pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
+def test_a_request_is_told(
+    call: Call, project: Project, task: Task, attempt: TaskAttempt, run: ExecutionProcess, admin: User
+) -> None:
+    Project.objects.filter(pk=project.pk).update(dev_script="true")
+    client = bearer_client(admin)
+    with deleted_before(project, ("BEGIN", "UPDATE")):
+        answer = call(client, project, task, attempt, run)
     assert answer.status_code == 404, answer.content
     assert not Project.objects.exists() and not TaskAttempt.objects.exists()
+
+
+def test_who_follows_a_log_is_told(project: Project, run: ExecutionProcess, admin: User) -> None:
+    its_status = ('SELECT "tasks_executionprocess"."id", "tasks_executionprocess"."status"',)
+    with (
+        pytest.raises(CommandError, match="does not exist"),
+        actions.explained(CommandError),
+        deleted_before(project, its_status),
+    ):
+        actions.read_log(admin, run.pk, wait_seconds=20)
