@@ -217,6 +217,8 @@ class MsgStore:
         self._dropped += 1
 
     def _compact(self) -> None:
+        for key in [key for key in self._chunks if key[0] < self.floor]:
+            del self._chunks[key]
         if self._head > 64 and self._head * 2 > len(self._positions):
             del self._positions[: self._head], self._frames[: self._head], self._times[: self._head]
             self._head = 0

@@ -365,6 +365,18 @@ def test_memory_is_bounded_whatever_readers_do():
     assert held < limit * 1.5
 
 
+def test_what_readers_shared_goes_with_what_it_was_made_of():
+    limit = 1 << 20
+    store = MsgStore(limit)
+    tracemalloc.start()
+    for number in range(1, 40):
+        store.append(number, b"%d" % (number % 10) * 200_000)
+        assert len(store.read(number - 1).data) == 200_000
+    held, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert held < limit * 1.5
+
+
 def test_publishing_costs_the_same_however_many_wait():
     async def seconds(waiters: int) -> float:
         store = MsgStore(1 << 30)
