@@ -431,6 +431,20 @@ class TestComments:
         assert call(page, "tasks/js/diff-comments.js", self.WINDOWS) == ["second thoughts", "third"]
 
 
+class TestConfirmOn:
+    CODE = """(async () => {
+      document.body.innerHTML = "<div id=announcer></div><button>Copy</button><button>one</button>";
+      const [copy, branch] = document.querySelectorAll("button");
+      const shown = [m.confirmOn(copy, "Copied"), m.confirmOn(copy, "Copied 3 lines"), m.confirmOn(branch, "Copied")];
+      branch.textContent = "another";
+      await Promise.all(shown);
+      return [copy.textContent, branch.textContent];
+    })()"""
+
+    def test_the_label_comes_back_once_and_no_other_is_undone(self, page: Page) -> None:
+        assert call(page, "tasks/js/controls.js", self.CODE) == ["Copy", "another"]
+
+
 class TestLogStream:
     CODE = """(async () => {
       document.body.replaceChildren();

@@ -635,6 +635,52 @@ class TestFinish:
         )
         expect(page.locator("#attempt-notices")).to_contain_text(kept)
 
+    def test_an_answer_for_one_attempt_is_not_told_of_another(self, page: Page, runs: Runs) -> None:
+        _, clash = runs.done("echo one > same.txt", "Merged before")
+        task, first = runs.done("echo other > same.txt", "Tried again")
+        second = runs.start(task, "echo > fine.txt")
+        runs.ended(second)
+        runs.api("POST", f"/api/task-attempts/{clash['id']}/merge")
+        open_task(page, task, f"?attempt={first['id']}")
+        held: list[Route] = []
+        page.route("**/merge", lambda route: held.append(route))
+        page.locator("#merge").click()
+        page.get_by_role("dialog").get_by_role("button", name="Merge").click()
+        wait_for(lambda: page.evaluate("1") and held, "the merge on its way")
+        page.locator(".attempt").first.click()
+        page.unroute("**/merge")  # which lets the held one go on
+        expect(page.locator(".toast-error")).to_contain_text("change the same places")
+        expect(page.locator("#attempt-notices")).not_to_contain_text("same.txt")
+        page.locator("#attempt-menu summary").click()
+        page.locator("#discard").click()
+        gone = {"op": "remove", "path": f"/task_attempts/{second['id']}"}
+        page.evaluate("(change) => vibe.page.document.apply(change)", gone)
+        expect(page.locator("#branch")).to_have_text(first["branch"])
+        page.get_by_role("dialog").get_by_role("button", name="Discard").click()
+        expect(page.locator("#announcer")).to_have_text("Discarded")
+        outcomes = {
+            one["id"]: one["outcome"] for one in runs.api("GET", f"/api/task-attempts?task_id={task}")
+        }
+        assert outcomes == {first["id"]: "open", second["id"]: "discarded"}
+
+    def test_how_a_branch_stands_is_never_what_it_was(self, page: Page, runs: Runs) -> None:
+        task = runs.task("Stands otherwise")
+        attempt = runs.start(task, "gate commit; git commit -q --allow-empty -m more; gate end")
+        runs.worktree(attempt)
+        old: list[tuple[Route, Any]] = []
+        page.route("**/api/task-attempts/*/status", lambda route: old.append((route, route.fetch())))
+        open_task(page, task, f"?attempt={attempt['id']}")
+        wait_for(lambda: page.evaluate("1") and old, "an answer that is slow")
+        runs.open_gate("commit")
+        expect(page.locator("#distance")).to_have_text("1 ahead")
+        with page.expect_response("**/status"):
+            old[0][0].fulfill(response=old[0][1])
+        page.unroute_all()
+        runs.open_gate("end")
+        runs.ended(attempt)
+        expect(page.locator("#stop")).to_be_hidden()
+        expect(page.locator("#distance")).to_have_text("1 ahead")
+
 
 class TestTask:
     def test_markdown_is_rendered_and_harmless(self, page: Page, runs: Runs) -> None:
@@ -659,6 +705,29 @@ class TestTask:
         expect(page.get_by_role("alert").filter(has_text="their words")).to_be_visible()
         page.get_by_role("button", name="Save mine over it").click()
         expect(page.locator("#description")).to_have_text("my words")
+
+    def test_an_edit_that_the_page_has_not_heard_of_is_shown(self, page: Page, runs: Runs) -> None:
+        task = runs.task("Mine", description="before")
+        open_task(page, task)
+        page.evaluate("vibe.page.document.manager.close()")
+        runs.api("PATCH", f"/api/tasks/{task}", {"description": "their words", "title": "Theirs"})
+        page.keyboard.press("e")
+        page.get_by_label("Description (Markdown)").fill("my words")
+        page.get_by_role("button", name="Save").click()
+        expect(page.get_by_role("alert").filter(has_text="their words")).to_be_visible()
+        page.get_by_role("button", name="Save mine over it").click()
+        expect(page.locator("#description")).to_have_text("my words")
+        expect(page.get_by_role("heading", name="Theirs")).to_be_visible()
+
+    def test_a_description_that_could_not_be_drawn_is_asked_for_again(self, page: Page, runs: Runs) -> None:
+        task = runs.task("Described", description="before")
+        open_task(page, task)
+        refused: list[Route] = []
+        page.route("**/description/", lambda route: (refused.append(route), route.fulfill(status=503)))
+        runs.api("PATCH", f"/api/tasks/{task}", {"description": "after"})
+        wait_for(lambda: page.evaluate("1") and refused, "a question")
+        page.unroute("**/description/")
+        expect(page.locator("#description")).to_have_text("after")
 
     def test_an_attempt_is_started_from_the_page(self, page: Page, runs: Runs) -> None:
         task = runs.task("Not begun")

@@ -24,15 +24,20 @@ export function tool(name, label, title, onclick) {
   return h("button.button.button-small.button-quiet", { type: "button", title, onclick }, icon(name), h("span", {}, label));
 }
 
-/** Shows for a moment, on the button that was pressed, what came of it. */
+const confirmed = new WeakMap();
+
+/** Shows for a moment, on the button that was pressed, what came of it; then its label, unless that is another by then. */
 export async function confirmOn(button, text) {
   const label = button.querySelector("span") ?? button;
-  label.dataset.label ??= label.textContent;
+  const last = confirmed.get(label);
+  const now = { text, label: label.textContent === last?.text ? last.label : label.textContent };
+  confirmed.set(label, now);
   label.textContent = text;
   announce(text);
   await new Promise((resolve) => setTimeout(resolve, 1600));
-  label.textContent = label.dataset.label;
-  delete label.dataset.label;
+  if (confirmed.get(label) !== now) return;
+  confirmed.delete(label);
+  if (label.textContent === text) label.textContent = now.label;
 }
 
 /** Copies to the clipboard also where the site is not served over https, which closes the modern way. */

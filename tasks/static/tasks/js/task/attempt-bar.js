@@ -24,7 +24,7 @@ export class AttemptBar {
   }
 
   #listen() {
-    const press = (selector, act) => find(selector).addEventListener("click", (event) => busy(event.currentTarget, () => act(event.currentTarget)));
+    const press = (selector, act) => find(selector).addEventListener("click", (event) => busy(event.currentTarget, () => act(event.currentTarget)).catch(showError));
     press("#stop", () => this.stop());
     press("#merge", () => this.merge());
     press("#rebase", () => this.#post("rebase", "Rebased"));
@@ -66,9 +66,11 @@ export class AttemptBar {
 
   async #load() {
     const { attemptId, attempt } = this.page;
+    const { status: before } = this;
     if (attempt?.outcome !== "open" || !attempt.worktree) return;
     const status = await api.get(`/api/task-attempts/${attemptId}/status`).catch(() => null);
-    if (status && attemptId === this.page.attemptId) this.setStatus(status);
+    // What the stream has said meanwhile is newer.
+    if (status && attemptId === this.page.attemptId && this.status === before) this.setStatus(status);
   }
 
   update() {
@@ -159,35 +161,38 @@ export class AttemptBar {
   async merge() {
     if (find("#merge-group").hidden) return;
     const { attempt } = this.page;
-    const yes = await confirm(`${STRATEGIES[this.strategy]} into ${attempt.target_branch}?`, {
+    const { strategy } = this;
+    const yes = await confirm(`${STRATEGIES[strategy]} into ${attempt.target_branch}?`, {
       text: `${changed(this.page.changes?.files)} of ${attempt.branch} into ${attempt.target_branch}, and the task is done.`,
-      yes: STRATEGIES[this.strategy],
+      yes: STRATEGIES[strategy],
     });
-    if (yes) await this.#post("merge", `Merged into ${attempt.target_branch}`, { strategy: this.strategy });
+    if (yes) await this.#post("merge", `Merged into ${attempt.target_branch}`, { strategy }, attempt.id);
   }
 
   async discard() {
+    const { attemptId } = this.page;
     const yes = await confirm("Discard this attempt?", {
       text: "Its worktree and its branch are removed. Commits and uncommitted work are kept under a ref of the repository for 30 days.",
       yes: "Discard", danger: true,
     });
-    if (yes) await this.#post("discard", "Discarded");
+    if (yes) await this.#post("discard", "Discarded", {}, attemptId);
   }
 
-  async #post(action, done, body = {}) {
-    const { attemptId } = this.page;
+  async #post(action, done, body = {}, attemptId = this.page.attemptId) {
+    const isOpen = () => attemptId === this.page.attemptId;
     const wait = (waiting) => {
-      this.waiting = waiting && attemptId === this.page.attemptId;
+      if (isOpen()) this.waiting = waiting;
       this.update();
     };
     const late = setTimeout(wait, LONG, true);
     try {
       this.page.document.put("task_attempts", await api.post(`/api/task-attempts/${attemptId}/${action}`, body, { timeout: LONGEST }));
-      this.refusal = null;
       toast(done);
+      if (!isOpen()) return;
+      this.refusal = null;
       this.#load();
     } catch (error) {
-      if (error.status !== 409) {
+      if (error.status !== 409 || !isOpen()) {
         showError(error);
         return;
       }

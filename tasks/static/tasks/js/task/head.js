@@ -5,11 +5,15 @@ import { busy } from "../components.js";
 import { announce, find, findAll, h, hue, setText } from "../dom.js";
 import { showError } from "../toast.js";
 
+const AGAIN = 2_000;
+const plain = (error) => h("p.notice.notice-red", {}, error.message);
+
 export class TaskHead {
   constructor(page) {
     this.page = page;
     this.shown = page.document.task.description;
     this.editor = null;
+    this.saving = false;
     this.named = page.document.task.title;
     find("#status").addEventListener("change", (event) => this.#setStatus(event.target));
     find("#edit-task").addEventListener("click", () => this.edit());
@@ -22,7 +26,7 @@ export class TaskHead {
     // Only when it changes: a count of what ended meanwhile may stand before it.
     if (this.named !== task.title) document.title = `${task.title} · Vibe`;
     this.named = task.title;
-    find("#status").value = task.status;
+    if (!this.saving) find("#status").value = task.status;
     find("#status-ring").dataset.status = task.status;
     find("#no-description").hidden = Boolean(task.description) || Boolean(this.editor);
     this.#labels(task.labels ?? []);
@@ -40,26 +44,30 @@ export class TaskHead {
   /** The server turns Markdown into HTML and cleans it; what comes is inserted as it is. */
   async #describe(description) {
     this.shown = description;
-    try {
-      const answer = await fetch(this.page.urls.description);
-      if (!answer.ok || this.shown !== description) return;
-      const parsed = new DOMParser().parseFromString(await answer.text(), "text/html");
-      find("#description").replaceChildren(...parsed.body.childNodes);
-    } catch {
-      this.shown = null; // the line is lost: the next change, or its return, asks again
+    const answer = await fetch(this.page.urls.description).catch(() => null);
+    const html = answer?.ok ? await answer.text().catch(() => null) : null;
+    if (this.shown !== description) return;
+    if (html === null) {
+      this.shown = null; // the next change asks again; where the server was only away, a moment later
+      if (!answer || answer.status >= 500) setTimeout(() => this.update(), AGAIN);
+      return;
     }
+    find("#description").replaceChildren(...new DOMParser().parseFromString(html, "text/html").body.childNodes);
   }
 
   async #setStatus(select) {
     const { task } = this.page.document;
     const status = select.value;
+    const words = select.selectedOptions[0].text;
+    this.saving = true;
     try {
       this.page.document.put("tasks", await api.patch(`/api/tasks/${task.id}`, { status, expected: { status: task.status } }));
-      announce(`Status: ${select.selectedOptions[0].text}`);
+      announce(`Status: ${words}`);
     } catch (error) {
-      select.value = this.page.document.task.status;
       showError(error);
     }
+    this.saving = false;
+    this.update();
   }
 
   edit() {
@@ -89,7 +97,7 @@ export class TaskHead {
       event.preventDefault();
       event.stopPropagation();
     });
-    this.editor = { form, title };
+    this.editor = { form, title, description };
     find(".task-head").after(form);
     for (const element of [find("#title"), find("#description"), find("#no-description")]) element.hidden = true;
     title.focus();
@@ -104,19 +112,24 @@ export class TaskHead {
     const expected = Object.fromEntries(Object.keys(changed).map((name) => [name, before[name]]));
     try {
       this.page.document.put("tasks", await api.patch(`/api/tasks/${this.page.document.taskId}`, { ...changed, expected }));
-      this.#close();
+      if (this.editor?.form === form) this.#close();
     } catch (error) {
       if (!(error instanceof ApiError)) throw error;
-      notice.replaceChildren(error.status === 409 ? this.#conflict(form, before) : h("p.notice.notice-red", {}, error.message));
+      if (this.editor?.form === form) notice.replaceChildren(error.status === 409 ? await this.#conflict(form, before).catch(plain) : plain(error));
+      else showError(error);
     }
   }
 
   /** Somebody else changed it meanwhile: theirs is shown beside, and nothing of either is lost unasked. */
-  #conflict(form, before) {
-    const { task } = this.page.document;
+  async #conflict(form, before) {
+    // Asked for: the stream may not have brought it yet.
+    const task = await api.get(`/api/tasks/${this.page.document.taskId}`);
     const anyway = h("button.button.button-small", { type: "button" }, "Save mine over it");
     anyway.addEventListener("click", () => {
-      Object.assign(before, { title: task.title, description: task.description });
+      for (const name of ["title", "description"]) {
+        if (this.editor[name].value === before[name]) this.editor[name].value = task[name];
+        before[name] = task[name];
+      }
       form.requestSubmit();
     });
     return h(
