@@ -22,6 +22,8 @@ _OPTIONS: Final = (
     "--no-relative",
 )
 
+_MOST_TREES: Final = 4
+
 
 class Origin(NamedTuple):
     """What a file that is gone was."""
@@ -42,18 +44,17 @@ class Likeness:
         self._index = index
         self._objects = index.file.with_suffix(".objects")
         self._env = objects_in(self._objects, index.worktree)
-        self._sources: Mapping[str, Origin] = {}
-        self._tree = ""
+        self._trees: dict[frozenset[tuple[str, Origin]], str] = {}
 
     def of(
         self, paths: Set[str], sources: Mapping[str, Origin], env: Mapping[str, str], options: Sequence[str]
     ) -> dict[str, Like]:
         """Of each path that is there what it is like; of several, no two are like the same one. One source at least."""
-        if sources != self._sources:
-            self._tree = self._tree_of(sources)
-            self._sources = dict(sources)
+        key = frozenset(sources.items())
+        if key not in self._trees:
+            self._trees[key] = self._tree_of(sources)
         env = {**env, **self._env, **self._only(".few", list(self._index.entries(paths)))}
-        args = ("diff", *_OPTIONS, *options, self._tree, "--")
+        args = ("diff", *_OPTIONS, *options, self._trees[key], "--")
         found = git.run(*args, cwd=self._index.worktree, env=env).stdout
         fields = iter(map(os.fsdecode, found.split(b"\0")[:-1]))
         like: dict[str, Like] = {}
@@ -64,8 +65,10 @@ class Likeness:
         return like
 
     def _tree_of(self, sources: Mapping[str, Origin]) -> str:
-        shutil.rmtree(self._objects, ignore_errors=True)
-        self._objects.mkdir()
+        if len(self._trees) >= _MOST_TREES or not self._trees:
+            self._trees.clear()
+            shutil.rmtree(self._objects, ignore_errors=True)
+            self._objects.mkdir()
         lines = [
             b"%b %b 0\t%b" % (origin.mode.encode(), origin.blob.encode(), os.fsencode(path))
             for path, origin in sources.items()

@@ -25,6 +25,8 @@ from tasks.diffs.parse import Change, Parser, shown
 
 MANY_PATHS: Final = 200
 """From so many on, one question about everything is cheaper: git compares each file with each of them."""
+_MOST_COMPARED: Final = 1_000_000
+"""Pairs of files that are compared ahead; as many as git compares by itself."""
 _READ_BYTES: Final = 256 * 1024
 _OPTIONS: Final = (
     "--raw", "--no-abbrev", "--numstat", "--patch", "-z", "-M", "-U3", "--inter-hunk-context=0", "--no-color",
@@ -144,6 +146,8 @@ class Tracker:
         """What git must say of the files that are asked about, where all were paired anew."""
         self._rivals: dict[str, bool] = {}
         """Of renamed files that were edited: whether another new file would be paired in their place."""
+        self._moved_alone: Set[str] | None = None
+        """Files that were moved as they were, and that no new one is like but those that they became; if asked."""
         self._total = 0
 
     @property
@@ -187,6 +191,7 @@ class Tracker:
             return None
         if paths is None or len(paths) > MANY_PATHS:
             self._rivals.clear()
+            self._moved_alone = None
             self._index.reload()
             return None
         listing = self._index.add_untracked(paths)
@@ -214,6 +219,7 @@ class Tracker:
         """
         # Another file may have become a rival. That one may no longer be is left until all is looked at again.
         self._rivals = {path: True for path, rivals in self._rivals.items() if rivals}
+        self._moved_alone = None
         self._pairs = self._ask_pairs()
         before = {path: (known.status, known.old_path) for path, known in self.known.items()}
         both = (before, self._pairs)
@@ -288,11 +294,16 @@ class Tracker:
         fresh = {path for path in new if path not in self.known}
         if fresh and not self._leave_rules_alone(fresh, but=fresh):
             return False
-        taken, others = self._gone(as_it_was=True), self._gone(as_it_was=False)
-        like = self._like(new, others or taken)
-        if self._is_one_of(taken, *like.values()) or (others and any(found.old for found in like.values())):
+        like = self._like(new, self._gone())
+        if all(found.old is None for found in like.values()):
+            return True
+        others = self._gone(as_it_was=False)
+        if self._is_one_of(self._gone(as_it_was=True), *like.values()):
             return False
-        # They may be like one of these once the file that it became is edited.
+        if others and any(found.old for found in self._like(new, others).values()):
+            return False
+        # They are like one that was moved as it was, which nobody can have before the file that it became is edited.
+        self._moved_alone = None
         self._rivals = {
             path: found for path, found in self._rivals.items() if found or not self._as_it_was(path)
         }
@@ -335,8 +346,31 @@ class Tracker:
     def _has_rival(self, path: str) -> bool:
         """Whether another new file would be paired in the place of this renamed one."""
         if path not in self._rivals:
-            self._rivals[path] = self._ask_pairs(but=path).get(self.known[path].old_path or "") != ("D", None)
+            old = self.known[path].old_path or ""
+            alone = self._as_it_was(path) and old in self._found_alone()
+            self._rivals[path] = not alone and self._ask_pairs(but=path).get(old) != ("D", None)
         return self._rivals[path]
+
+    def _found_alone(self) -> Set[str]:
+        """Asked at the first edit of any of them, for all."""
+        if self._moved_alone is None:
+            new = self._compared()
+            names = set(map(os.path.basename, new))
+            moved = {
+                path: origin
+                for path, origin in self._gone(as_it_was=True).items()
+                if os.path.basename(path) not in names
+            }
+            self._moved_alone = moved.keys() if len(new) * len(moved) <= _MOST_COMPARED else set()
+            if self._moved_alone:
+                like = self._like(new, moved | self._gone(as_it_was=False))
+                if not moved.keys().isdisjoint(found.old for found in like.values()):
+                    self._moved_alone = set()
+        return self._moved_alone
+
+    def _compared(self) -> set[str]:
+        """The new files that git compares with those that are gone."""
+        return {path for path, known in self.known.items() if known.status in "AR" and not known.as_it_was}
 
     def _like(self, new: Set[str], sources: dict[str, Origin]) -> dict[str, Like]:
         assert self._likeness is not None
@@ -350,9 +384,7 @@ class Tracker:
         """Whether git pairs the others as it would without these few: it prefers a name, without its folder, that only
         one new file has, and compares no contents where there are too many files (diff.renameLimit).
         """
-        new = {
-            path for path, known in self.known.items() if known.status in "AR" and not known.as_it_was
-        } - but
+        new = self._compared() - but
         if set(map(os.path.basename, names)) & set(map(os.path.basename, new)):
             return False
         asked = ["config", "--type=int", "--default=400", "--get", "diff.renameLimit"]

@@ -264,7 +264,7 @@ def between(one: str, other: str, count: int) -> str:
     return "".join(other.splitlines(True)[:count] + one.splitlines(True)[count:])
 
 
-P, Q, R = lines("p"), lines("q"), lines("r")
+P, Q, R, S = lines("p"), lines("q"), lines("r"), lines("s")
 
 
 @pytest.mark.parametrize(
@@ -385,11 +385,12 @@ def test_name_that_several_that_are_gone_have_does_not_matter_to_a_file_that_was
 
 @pytest.fixture
 def moved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Kept:
-    """One file was moved as it was; three are new, and like nothing."""
+    """Two files were moved as they were; three are new, and like nothing."""
     monkeypatch.setattr(module, "MANY_PATHS", 2)
-    worktree = make_repository(tmp_path / "repository", {"p": P, "stays": R})
-    (worktree / "p").unlink()
-    for name, content in {"x": P, "a": "like nothing\n", "b": "nor this\n", "c": "or this\n"}.items():
+    worktree = make_repository(tmp_path / "repository", {"p": P, "r": R, "stays": Q})
+    for name in ("p", "r"):
+        (worktree / name).unlink()
+    for name, content in {"x": P, "z": R, "a": "like nothing\n", "b": "nor this\n", "c": "or this\n"}.items():
         (worktree / name).write_text(content)
     kept = Kept(worktree, tmp_path / "index")
     kept.update()
@@ -397,12 +398,19 @@ def moved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Kept:
     return kept
 
 
-def test_new_file_that_is_like_one_that_was_moved_is_a_rival_once_that_is_edited(moved: Kept) -> None:
-    moved.tracker.foresee({"x"})
-    (moved.worktree / "a").write_text(between(P, Q, 3))
-    moved.update("a")
-    assert (moved.state["a"]["change"], moved.tracker.announced) == ("added", 1)
-    (moved.worktree / "x").write_text(between(P, Q, 9))
+@pytest.mark.parametrize("first", ["x", "z"])
+@pytest.mark.parametrize("gone", ["", "stays"], ids=["alone", "while another goes"])
+def test_new_file_that_is_like_one_that_was_moved_is_a_rival_once_that_is_edited(
+    moved: Kept, first: str, gone: str
+) -> None:
+    moved.tracker.foresee({first})
+    (moved.worktree / "a").write_text(between(P, S, 3))
+    if gone:
+        (moved.worktree / gone).unlink()
+    moved.update("a", *filter(None, [gone]))
+    assert moved.state["a"]["change"] == "added"
+    assert gone or moved.tracker.announced == 1
+    (moved.worktree / "x").write_text(between(P, S, 9))
     moved.update("x")
     assert moved.state["a"]["old_path"] == "p"
     assert moved.is_true()
@@ -415,12 +423,39 @@ def test_new_file_that_becomes_what_was_moved_takes_its_place(moved: Kept) -> No
     assert moved.is_true()
 
 
-def test_what_an_edit_needs_to_know_of_all_files_is_asked_while_its_changes_gather(
+def test_what_an_edit_needs_to_know_of_others_is_asked_once_and_while_its_changes_gather(
     moved: Kept, asked: Callable[[], str]
 ) -> None:
+    def questions() -> int:
+        return sum(line.startswith("diff ") for line in asked().splitlines())
+
     moved.tracker.foresee({"x", "a"})
-    assert "--name-status" in asked()
-    (moved.worktree / "x").write_text(between(P, Q, 2))
-    moved.update("x")
-    assert "--name-status" not in asked()
-    assert (moved.tracker.announced, moved.is_true()) == (1, True)
+    assert questions() == 1
+    for name, content in {"x": P, "z": R}.items():
+        (moved.worktree / name).write_text(between(content, Q, 2))
+        moved.update(name)
+        assert questions() == 1
+        assert (moved.tracker.announced, moved.is_true()) == (1, True)
+
+
+def test_rival_that_is_one_only_while_another_file_with_a_name_is_moved_as_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "MANY_PATHS", 2)
+    p, q, r = (content.splitlines(True) for content in (P, Q, R))
+    old, other = "".join(r[:28] + p[28:]), lines("other")
+    gone = {"1/same": P, "2/same": other, "old": old, "liked": "".join(p[:30] + q[30:])}
+    # Were the name not the only one, the first would leave what the second wants to it, and that not want `old`.
+    new = {"new/same": "".join(p[:30] + q[30:39] + p[39:]), "wants": "".join(r[:12] + p[12:])}
+    kept = Kept(make_repository(tmp_path / "repository", gone), tmp_path / "index")
+    for name in gone:
+        (kept.worktree / name).unlink()
+    for name, content in {**new, "x": old, "moved": other}.items():
+        (kept.worktree / name).parent.mkdir(exist_ok=True)
+        (kept.worktree / name).write_text(content)
+    kept.update()
+    assert kept.state["x"]["old_path"] == "old"
+    (kept.worktree / "x").write_text(between(old, lines("z"), 18))
+    kept.update("x")
+    assert kept.state["wants"]["old_path"] == "old"
+    assert kept.is_true()
