@@ -5,8 +5,13 @@ from typing import Any
 
 import orjson
 import pytest
+from django.test import Client
 
+from tasks.board.pulse import last_line
 from tasks.logs import conversation
+from tasks.models import ExecutionProcess, Executor, TaskAttempt
+from tasks.runs import runfiles
+from tasks.supervision.records import record
 
 SAMPLES = Path(__file__).resolve().parent.parent / "data" / "conversations"
 STAMP = "2026-01-01T00:00:00.000000Z"
@@ -175,3 +180,35 @@ def test_what_would_be_an_option_or_is_no_name_is_no_session(tmp_path: Path, sai
     line = orjson.dumps({"session_id": said}).decode()
     log.write_bytes(orjson.dumps({"type": "stdout", "content": line, "timestamp": STAMP}) + b"\n")
     assert conversation.session_of(str(log), "claude") == ""
+
+
+ODD = [
+    '{"type":"message","role":5,"content":"x"}',
+    '{"type":"tool_use","tool_id":"1","tool_name":null,"parameters":{}}',
+    '{"type":"tool_use","tool_id":"1","tool_name":"x","parameters":' + "[" * 400 + "]" * 400 + "}",
+    '{"type":"result","status":"ok","stats":{"input_tokens":[1]}}',
+]
+
+
+@pytest.mark.parametrize("style", ["claude", "codex", "gemini", "opencode", "odd"])
+def test_whatever_an_agent_prints_is_shown(
+    style: str, attempt: TaskAttempt, as_admin: Client, settings: Any, tmp_path: Path
+) -> None:
+    """By the interface, on the cards, and, as JSON, by the stream."""
+    settings.VIBE_DATA = tmp_path / "data"
+    name = "gemini" if style == "odd" else style
+    Executor.objects.create(name="talker", argv=["talker"], output_format=name)
+    attempt.executor = "talker"
+    attempt.save()
+    run = ExecutionProcess.objects.create(task_attempt=attempt, run_reason="codingagent", status="running")
+    printed = ODD if style == "odd" else (SAMPLES / f"{name}.jsonl").read_text().splitlines()
+    folder = runfiles.folder_of(run.pk)
+    folder.make()
+    for line in printed:
+        Path(folder.log).write_bytes(record("stdout", line, STAMP))
+        answer = as_admin.get(f"/api/processes/{run.pk}/logs?view=conversation")
+        assert answer.status_code == 200, line
+        shown = conversation.normalise({"type": "stdout", "content": line, "timestamp": STAMP}, name)
+        assert [one["kind"] for one in answer.json()] == [one["kind"] for one in shown]
+        assert orjson.dumps(shown)
+        assert isinstance(last_line(run), str)

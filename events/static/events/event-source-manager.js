@@ -79,7 +79,7 @@ export class EventSourceManager extends EventTarget {
     const on = (target, name, f) => target.addEventListener(name, f, { signal: this.#leaving.signal });
     on(document, "visibilitychange", () => this.#visibility());
     on(window, "pagehide", () => this.#pause());
-    on(window, "pageshow", () => this.#resume());
+    on(window, "pageshow", () => this.reconsider()); // also comes once to a page that was opened in the background
     on(window, "online", () => this.retryNow());
     on(window, "offline", () => this.#suspect());
     this.#keepHidden(this);

@@ -26,6 +26,7 @@ export async function request(method, path, body, { timeout = TIMEOUT, signal } 
   if (body !== undefined) headers["Content-Type"] = "application/json";
   const signals = [AbortSignal.timeout(timeout), signal].filter(Boolean);
   let response;
+  let text;
   try {
     response = await fetch(path, {
       method,
@@ -34,15 +35,15 @@ export async function request(method, path, body, { timeout = TIMEOUT, signal } 
       credentials: "same-origin",
       signal: AbortSignal.any(signals),
     });
+    text = await response.text();
   } catch (error) {
     if (signal?.aborted) throw error;
-    throw new ApiError(0, "The server can't be reached, so nothing was saved.");
+    throw new ApiError(0, response ? "The line broke during the answer: look whether it was saved." : "The server can't be reached, so nothing was saved.");
   }
-  return answer(response);
+  return answer(response, text);
 }
 
-async function answer(response) {
-  const text = await response.text();
+function answer(response, text) {
   let body = null;
   try {
     body = text ? JSON.parse(text) : null;

@@ -67,7 +67,8 @@ export function confirm(title, { text = "", yes = "Continue", danger = false } =
   return new Promise((resolve) => {
     const dialog = h(
       "dialog.dialog.dialog-small",
-      { "aria-labelledby": "confirm-title" },
+      // A key that is still held from the press that asked is no answer.
+      { "aria-labelledby": "confirm-title", onkeydown: (event) => event.repeat && event.preventDefault() },
       h(
         "form",
         { method: "dialog" },

@@ -55,6 +55,7 @@ function say(state) {
   const bad = ["reconnecting", "offline", "signedout"].includes(state);
   document.documentElement.toggleAttribute("data-line-lost", bad);
   if (bad) lostAt ??= Date.now();
+  else if (state === "live") lostAt = null;
   if (state === shown || (!bad && state !== "live")) return;
   if (bad && Date.now() - lostAt > 1_500) {
     announce(state === "signedout" ? "You are signed out." : "The connection is lost. Trying to connect again.");
@@ -62,7 +63,6 @@ function say(state) {
   } else if (state === "live") {
     if (shown && shown !== "live") announce("Connected again. The page is up to date.");
     shown = "live";
-    lostAt = null;
   }
 }
 

@@ -115,7 +115,9 @@ export class LogSearchBar {
     try {
       await searchLog(this.url, query, controller.signal, (message) => this.#take(message, controller));
     } catch (error) {
-      if (!controller.signal.aborted) this.#draw(error.message);
+      if (controller.signal.aborted) return;
+      this.request = null;
+      this.#draw(error.message);
       return;
     }
     if (this.request === controller) this.#finish();

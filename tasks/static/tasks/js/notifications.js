@@ -4,8 +4,8 @@ import { find, findAll } from "./dom.js";
 
 const CHOICE = "vibe.notifications";
 const CLAIM_SECONDS = 60;
-const title = document.title;
 let waiting = 0;
+let mark = "";
 
 const stored = (key) => {
   try {
@@ -40,8 +40,10 @@ async function toggle() {
 }
 
 function badge(number) {
+  const title = document.title.startsWith(mark) ? document.title.slice(mark.length) : document.title;
   waiting = number;
-  document.title = number ? `(${number}) ${title}` : title;
+  mark = number ? `(${number}) ` : "";
+  document.title = mark + title;
 }
 
 /**

@@ -8,6 +8,7 @@ import { watchLine } from "./line-status.js";
 const GATHER = 400;
 const SHOWN = /^\/(projects|tasks)(\/|$)|^\/execution_processes\/[^/]+(\/status)?$|^$/;
 let timer = null;
+let asked = null;
 
 const { cursor } = find("#projects").dataset;
 const manager = new EventSourceManager("/api/events/", { cursor, share: true });
@@ -19,9 +20,11 @@ manager.start();
 
 async function refresh() {
   timer = null;
+  const mine = (asked = {});
   const answer = await fetch(location.href, { headers: { Accept: "text/html" } }).catch(() => null);
   if (!answer?.ok || answer.redirected) return; // the line's sign says what is wrong; the next change asks again
   const fresh = new DOMParser().parseFromString(await answer.text(), "text/html").getElementById("projects");
+  if (mine !== asked) return;
   const list = find("#projects");
   if (fresh.isEqualNode(list)) return;
   const focused = document.activeElement?.closest("#projects a")?.getAttribute("href");

@@ -22,8 +22,11 @@ function name(event) {
 
 export function initShortcuts() {
   shortcut(["?"], "Show this help", "Everywhere", () => showHelp());
+  // Keys of an input method choose among its words. 229 is the one that ends that in Safari.
+  const isComposing = (event) => event.isComposing || event.keyCode === 229;
+  document.addEventListener("keydown", (event) => isComposing(event) && event.stopPropagation(), true);
   document.addEventListener("keydown", (event) => {
-    if (event.defaultPrevented || event.isComposing) return;
+    if (event.defaultPrevented) return;
     const busy = event.target.closest?.(TYPING) || find("dialog[open]");
     const pressed = name(event);
     for (const { keys, run, when, everywhere } of shortcuts) {

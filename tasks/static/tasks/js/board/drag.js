@@ -11,6 +11,8 @@ const SPEED = 16;
 export class Drag {
   #press = null;
   #carry = null;
+  // The press that a cancelled drag began with still goes on.
+  #spent = false;
 
   constructor(board, selection, { redraw }) {
     this.board = board;
@@ -24,14 +26,14 @@ export class Drag {
     columns.addEventListener("contextmenu", (event) => this.#press?.touch && event.preventDefault());
     document.addEventListener("pointermove", (event) => this.#move(event));
     document.addEventListener("pointerup", () => this.#up());
-    document.addEventListener("pointercancel", () => this.#cancel());
+    document.addEventListener("pointercancel", () => this.#cancel(false));
     document.addEventListener("keydown", (event) => event.key === "Escape" && this.#carry && (this.#cancel(), event.preventDefault()), true);
     document.addEventListener("click", (event) => this.#swallow(event), true);
   }
 
   /** The id of the card in hand, which is drawn whatever the filter says. */
   get carried() {
-    return this.#carry?.ids[0] ?? null;
+    return this.#carry?.id ?? null;
   }
 
   /** Puts the placeholder back where it is held, after the board was drawn anew under it. */
@@ -133,23 +135,24 @@ export class Drag {
 
   #up() {
     this.#forget();
+    if (this.#spent || this.#carry) this.#swallowUntil = Date.now() + 80;
+    this.#spent = false;
     if (!this.#carry) return;
     const { card, ids } = this.#carry;
     const list = card.parentElement;
     const status = list.dataset.status;
     const place = placeBefore(this.board, status, ids, nextCard(card)?.dataset.key);
     this.#drop();
-    this.#swallowUntil = Date.now() + 80;
     this.board.move(ids, status, place).then((failed) => {
       if (!failed.length) announce(`Moved to ${STATUS_WORDS[status]}, place ${place + 1}.`);
     });
   }
 
-  #cancel() {
+  #cancel(held = true) {
     this.#forget();
     if (!this.#carry) return;
     this.#drop();
-    this.#swallowUntil = Date.now() + 80;
+    this.#spent = held;
     this.redraw();
   }
 

@@ -47,7 +47,7 @@ function showCreated() {
   if (!created || !board.card(created) || find("dialog[open]")) return;
   const id = created;
   created = null;
-  keyboard.focus(id);
+  if (!document.activeElement.matches("input, textarea, select")) keyboard.focus(id);
 }
 
 draw();

@@ -9,6 +9,7 @@ import { attemptState, isActive } from "./words.js";
 export class Attempts {
   constructor(page) {
     this.page = page;
+    this.written = null;
     find("#new-attempt").addEventListener("click", () => this.start());
   }
 
@@ -103,7 +104,8 @@ export class Attempts {
     const branch = h("input.input.mono", { id: `${name}-branch`, spellcheck: "false", autocapitalize: "off" });
     branch.value = last?.target_branch ?? project?.target_branch ?? "";
     const prompt = h("textarea.input", { id: `${name}-prompt`, rows: "6" });
-    prompt.value = `${task.title}\n\n${task.description}`.trim();
+    prompt.value = this.written ?? `${task.title}\n\n${task.description}`.trim();
+    prompt.addEventListener("input", () => (this.written = prompt.value));
     const hint = h("p.field-hint");
     const problem = h("div", { role: "alert" });
     const say = () => setText(hint, executor.value === "script" ? "Run as a shell script in the worktree." : "What the agent is told. It starts as the task's title and description.");
@@ -144,6 +146,7 @@ export class Attempts {
         task_id: document.taskId, executor: executor.value, prompt: prompt.value,
         ...(branch.value.trim() ? { target_branch: branch.value.trim() } : {}),
       });
+      this.written = null;
       localStorage.setItem("vibe.executor", executor.value);
       document.put("task_attempts", attempt);
       this.page.open({ attempt: attempt.id, run: null, view: "log" });

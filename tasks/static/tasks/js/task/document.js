@@ -16,6 +16,7 @@ const ENDS = new Set(["completed", "failed", "killed", "interrupted"]);
  * of any task of the project has ended.
  */
 export class TaskDocument extends EventTarget {
+  #removed = new Set();
   #emit = inNextFrame(() => this.dispatchEvent(new CustomEvent("change")));
 
   /** @param {object} state what the page was rendered from, with its `cursor` */
@@ -75,6 +76,7 @@ export class TaskDocument extends EventTarget {
       console.error("A change does not fit this page's copy; it starts over.", operation, error);
       return this.manager.restart(null);
     }
+    if (operation.op === "remove") this.#removed.add(operation.path);
     this.#emit();
     return this.#tellEnd(operation);
   }
@@ -87,7 +89,7 @@ export class TaskDocument extends EventTarget {
   /** Takes in a record that a request answered with, so that the page need not wait for the stream to say it. */
   put(table, record) {
     const known = this.document[table][record.id];
-    if (known && known.updated_at >= record.updated_at) return;
+    if (known ? known.updated_at >= record.updated_at : this.#removed.has(`/${table}/${record.id}`)) return;
     this.document[table][record.id] = record;
     this.#emit();
   }

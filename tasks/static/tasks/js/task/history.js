@@ -28,9 +28,10 @@ export class History {
   }
 
   async #load() {
+    const asked = (this.asked = {});
     try {
       const { entries } = await api.get(this.page.urls.history);
-      this.#show(entries);
+      if (asked === this.asked) this.#show(entries);
     } catch (error) {
       this.loaded = false;
       if (!this.list.childElementCount) this.list.replaceChildren(h("li.history-note", {}, error.message));
