@@ -183,7 +183,7 @@ class ConversationEntry(Schema):
     """A line of an agent's output in the common shape of docs/runs.md; one line may make several."""
 
     id: str
-    kind: Literal["message", "thinking", "tool", "result", "usage", "error", "system", "raw"]
+    kind: Literal["message", "delta", "thinking", "tool", "result", "usage", "error", "system", "raw"]
     role: str | None
     text: str
     tool: dict[str, Any] | None

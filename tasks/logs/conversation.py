@@ -61,9 +61,11 @@ def _of_line(content: str, style: str) -> list[Entry] | None:
     if reader is None or not said:
         return None
     try:
-        return reader(said)
+        found = reader(said)
+        orjson.dumps(found)  # What is nested very deep can be read, but not be sent.
     except (AttributeError, KeyError, TypeError):  # a shape that only looked familiar
         return None
+    return found
 
 
 def _json(text: str | bytes) -> dict[str, Any]:

@@ -16,9 +16,10 @@ Entry = dict[str, Any]
 
 
 def entry(kind: str, text: str = "", **rest: Any) -> Entry:
-    """Raises TypeError for a text that is none."""
-    if not isinstance(text, str):
-        raise TypeError(text)
+    """Raises TypeError for a text, a role or the name of a tool that is none."""
+    role, name = rest.get("role"), rest.get("tool", {}).get("name", "")
+    if not (isinstance(text, str) and isinstance(role, str | None) and isinstance(name, str)):
+        raise TypeError((text, role, name))
     return {
         "kind": kind, "role": None, "text": text, "tool": None, "result": None, "usage": None, "timestamp": "", **rest
     }  # fmt: skip
