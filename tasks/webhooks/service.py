@@ -4,7 +4,6 @@ import fcntl
 import logging
 import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
 from typing import IO, Final
@@ -33,7 +32,8 @@ class WebhookSender:
     def __init__(self, lock_file: Path) -> None:
         self._lock_file = lock_file
         self._stopping = threading.Event()
-        self._busy: dict[int, threading.Event] = {}
+        self._busy: dict[int, threading.Thread] = {}
+        self._workers = threading.Semaphore(WORKERS)
         self._resting: dict[int, float] = {}
         self._pruned_at = 0.0
         self._began = False
@@ -56,25 +56,19 @@ class WebhookSender:
                     return
             self._serve()
 
-    def _serve(
-        self,
-    ) -> None:
-        pool = ThreadPoolExecutor(WORKERS, thread_name_prefix="webhook")
-        try:
-            while not self._stopping.is_set():
-                if not self._step(pool):
-                    self._stopping.wait(POLL_SECONDS)
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
+    def _serve(self) -> None:
+        while not self._stopping.is_set():
+            if not self._step():
+                self._stopping.wait(POLL_SECONDS)
 
-    def _step(self, pool: ThreadPoolExecutor) -> bool:
+    def _step(self) -> bool:
         """One look at the changes and at what is due; whether there may be more at once."""
         try:
             if not self._began:  # The lock says that no other sender of this data is alive.
                 sending.take_back(timezone.now())
                 self._began = True
             found = collecting.collect()
-            self._hand_out(pool)
+            self._hand_out()
             self._prune()
         except DatabaseError:
             # A database that is away for a while comes back; the cursor and the deliveries are in it.
@@ -85,22 +79,27 @@ class WebhookSender:
             close_old_connections()
         return found >= collecting.BATCH
 
-    def _hand_out(self, pool: ThreadPoolExecutor) -> None:
+    def _hand_out(self) -> None:
         waiting = Webhook.objects.filter(
             enabled=True,
             deliveries__status=sending.Status.PENDING,
             deliveries__next_attempt_at__lte=timezone.now(),
         )
         for webhook in waiting.distinct():
-            done = self._busy.get(webhook.pk)
-            if (done is not None and not done.is_set()) or self._resting.get(
-                webhook.pk, 0
-            ) > time.monotonic():
+            worker = self._busy.get(webhook.pk)
+            is_busy = worker is not None and worker.is_alive()
+            if is_busy or self._resting.get(webhook.pk, 0) > time.monotonic():
                 continue
-            self._busy[webhook.pk] = threading.Event()
-            pool.submit(self._deliver, webhook, self._busy[webhook.pk])
+            # Not a pool's worker: the interpreter waits for those when it ends, and receivers may take their time.
+            worker = threading.Thread(target=self._deliver, args=[webhook], name="webhook", daemon=True)
+            self._busy[webhook.pk] = worker
+            worker.start()
 
-    def _deliver(self, webhook: Webhook, done: threading.Event) -> None:
+    def _deliver(self, webhook: Webhook) -> None:
+        with self._workers:
+            self._deliver_due(webhook)
+
+    def _deliver_due(self, webhook: Webhook) -> None:
         try:
             for delivery in sending.due(webhook, timezone.now()):
                 if self._stopping.is_set():
@@ -113,7 +112,6 @@ class WebhookSender:
             logger.exception("A webhook's delivery could not be written down; it will be sent again")
         finally:
             close_old_connections()
-            done.set()
 
     def _prune(self) -> None:
         if time.monotonic() - self._pruned_at < PRUNE_SECONDS and self._pruned_at:

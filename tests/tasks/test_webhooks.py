@@ -297,6 +297,23 @@ def test_only_superusers_name_addresses(task: Task) -> None:
     )
 
 
+def test_a_server_that_ends_does_not_wait_for_a_receiver_that_dawdles(
+    tmp_path: Path, receiver: Receiver
+) -> None:
+    receiver.drip = 0.1
+    with LiveServer(tmp_path / "data", {"NO_PROXY": "*"}, typed=True) as server:
+        make = (
+            "from django.utils.timezone import now; from tasks.models import Webhook; "
+            f"hook = Webhook.objects.create(url={receiver.url!r}); "
+            "hook.deliveries.create(event='ping', payload={}, next_attempt_at=now())"
+        )
+        server.manage("shell", "-c", make)
+        wait_for(lambda: receiver.messages, "the message")
+        began = time.monotonic()
+        assert server.stop() == 0
+        assert time.monotonic() - began < sending.DEADLINE - 10
+
+
 def test_nothing_is_lost_when_the_server_is_killed(tmp_path: Path, receiver: Receiver) -> None:
     """Changes go on, some by the API and some while no server runs, over many kills; each is told."""
     with LiveServer(tmp_path / "data", {"NO_PROXY": "*"}) as server:
