@@ -52,7 +52,16 @@ def test_escape_puts_a_carried_card_back(api: Api, page: Page) -> None:
 
 def test_the_press_that_ends_a_drag_is_no_press_on_the_card(api: Api, page: Page) -> None:
     open_board(page, api.project("One"))
-    page.evaluate("() => { document.querySelector('#columns').onclick = () => (globalThis.pressed = true) }")
+    page.evaluate(
+        """() => {
+            document.querySelector("#columns").onclick = () => (globalThis.pressed = true);
+            // The page is busy when the card falls.
+            document.addEventListener("pointerup", () => {
+                const until = performance.now() + 150;
+                while (performance.now() < until);
+            });
+        }"""
+    )
     lift(page, "One", card(page, "One"))
     page.mouse.up()
     page.locator(".is-dragging").wait_for(state="detached")

@@ -11,7 +11,7 @@ const SPEED = 16;
 export class Drag {
   #press = null;
   #carry = null;
-  // The press that a cancelled drag began with still goes on.
+  // The last press became a drag, so that its click is none.
   #spent = false;
 
   constructor(board, selection, { redraw }) {
@@ -26,8 +26,9 @@ export class Drag {
     columns.addEventListener("contextmenu", (event) => this.#press?.touch && event.preventDefault());
     document.addEventListener("pointermove", (event) => this.#move(event));
     document.addEventListener("pointerup", () => this.#up());
-    document.addEventListener("pointercancel", () => this.#cancel(false));
+    document.addEventListener("pointercancel", () => this.#cancel());
     document.addEventListener("keydown", (event) => event.key === "Escape" && this.#carry && (this.#cancel(), event.preventDefault()), true);
+    document.addEventListener("pointerdown", () => (this.#spent = false), true);
     document.addEventListener("click", (event) => this.#swallow(event), true);
   }
 
@@ -73,6 +74,7 @@ export class Drag {
   }
 
   #start() {
+    this.#spent = true;
     const { card, x, y } = this.#press;
     const id = card.dataset.key;
     const ids = this.selection.with(id);
@@ -135,8 +137,6 @@ export class Drag {
 
   #up() {
     this.#forget();
-    if (this.#spent || this.#carry) this.#swallowUntil = Date.now() + 80;
-    this.#spent = false;
     if (!this.#carry) return;
     const { card, ids } = this.#carry;
     const list = card.parentElement;
@@ -148,11 +148,10 @@ export class Drag {
     });
   }
 
-  #cancel(held = true) {
+  #cancel() {
     this.#forget();
     if (!this.#carry) return;
     this.#drop();
-    this.#spent = held;
     this.redraw();
   }
 
@@ -166,12 +165,10 @@ export class Drag {
     this.#carry = null;
   }
 
-  // The click that ends a drag must not open the card.
-  #swallowUntil = 0;
-
+  /** The click that ends a drag must not open the card, however late a busy page comes to it. Keys click with detail 0. */
   #swallow(event) {
-    if (Date.now() > this.#swallowUntil) return;
-    this.#swallowUntil = 0;
+    if (!this.#spent || event.detail === 0) return;
+    this.#spent = false;
     event.preventDefault();
     event.stopPropagation();
   }
