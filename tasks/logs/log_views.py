@@ -2,13 +2,10 @@
 
 import asyncio
 import json
-import os
-import subprocess
 import sys
 import threading
 from collections.abc import AsyncGenerator, AsyncIterator
-from concurrent.futures import ThreadPoolExecutor
-from functools import partial
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 from uuid import UUID
@@ -35,11 +32,8 @@ from tasks.tokens import bearer
 _PROGRAM: Final = Path(__file__).resolve().parent / "log_search.py"
 _MOST_LINES: Final = 5000
 _LONGEST_QUERY: Final = 1000
-_MOST_SEARCHES: Final = 8
-_searches: Final = threading.BoundedSemaphore(_MOST_SEARCHES)
+_searches: Final = threading.BoundedSemaphore(8)
 """Each search is a process of its own."""
-_threads: Final = ThreadPoolExecutor(_MOST_SEARCHES, thread_name_prefix="log-search")
-"""They wait for as long as a search thinks: the loop's own threads, of which there may be few, have logs to read."""
 
 
 def lines(request: HttpRequest, process_id: UUID) -> HttpResponse:
@@ -125,32 +119,28 @@ async def _hits(folder: str, query: dict[str, Any]) -> AsyncGenerator[bytes]:
 
 
 async def _found(folder: str, query: dict[str, Any]) -> AsyncIterator[bytes]:
-    in_thread = partial(asyncio.get_running_loop().run_in_executor, _threads)
-    worker = await in_thread(_start, folder, query)
-    assert worker.stdout is not None
+    # No thread waits for it: the interpreter would wait for that when the server ends.
+    worker = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-I", "-S", str(_PROGRAM), folder),
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+    )
+    assert worker.stdin is not None and worker.stdout is not None
     try:
-        while data := await in_thread(os.read, worker.stdout.fileno(), 65536):
+        worker.stdin.write(json.dumps(query).encode())
+        worker.stdin.close()
+        while data := await worker.stdout.read(65536):
             yield data
-        if await in_thread(worker.wait):
+        if await worker.wait():
             yield _gave_up("The search took too long and was ended.")
     finally:
-        worker.kill()
-        worker.stdout.close()
-        worker.wait()
+        with suppress(ProcessLookupError):  # It has ended by itself.
+            worker.kill()
+        await worker.wait()
 
 
 def _gave_up(why: str) -> bytes:
     return json.dumps({"done": True, "hits": 0, "truncated": True, "error": why}).encode() + b"\n"
-
-
-def _start(folder: str, query: dict[str, Any]) -> "subprocess.Popen[bytes]":
-    worker = subprocess.Popen(
-        [sys.executable, "-I", "-S", str(_PROGRAM), folder], stdin=subprocess.PIPE, stdout=subprocess.PIPE
-    )
-    assert worker.stdin is not None
-    worker.stdin.write(json.dumps(query).encode())
-    worker.stdin.close()
-    return worker
 
 
 def _process(request: HttpRequest, process_id: UUID) -> ExecutionProcess | JsonResponse:

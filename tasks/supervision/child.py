@@ -33,6 +33,11 @@ def become_subreaper() -> None:
     _prctl(_PR_SET_CHILD_SUBREAPER, 1)
 
 
+def end_with_parent() -> None:
+    """From now on the system kills this process when the one that started it ends, however that ends."""
+    _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
 def start(argv: Sequence[str], env: Mapping[str, str], cwd: str, *, with_stdin: bool) -> tuple[int, Pipes]:
     """Runs the program as leader of its own session. Raises CannotStart."""
     program = _find(argv[0], env, cwd)
@@ -86,7 +91,7 @@ def _become(
     try:
         os.setsid()
         # The child must not outlive its supervisor, which owns its output.
-        _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        end_with_parent()
         if os.getppid() != parent:
             os._exit(127)
         for number, stream in enumerate(streams):

@@ -10,6 +10,7 @@ import resource
 from collections.abc import Callable, Iterator
 from typing import Any, Final
 
+from tasks.supervision.child import end_with_parent
 from tasks.supervision.logreader import BLOCK, LogReader
 
 CPU_SECONDS: Final = 60
@@ -100,4 +101,5 @@ def _hit(line: bytes, find: Find) -> str | None:
 
 
 def limit_myself() -> None:
+    end_with_parent()
     resource.setrlimit(resource.RLIMIT_CPU, (CPU_SECONDS, CPU_SECONDS))

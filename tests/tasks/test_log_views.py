@@ -3,12 +3,15 @@
 import asyncio
 import json
 import threading
+import time
 from collections.abc import AsyncGenerator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+import httpx
 import psutil
 import pytest
 from asgiref.sync import sync_to_async
@@ -20,6 +23,8 @@ from tasks.models import ExecutionProcess, Task, TaskAttempt
 from tasks.runs import housekeeping, runfiles
 from tasks.supervision.records import record
 from tasks.tokens import issue_token
+from tests.live import LiveServer
+from tests.runs import is_gone, wait_for
 
 STAMP = "2026-01-01T00:00:00.000000Z"
 
@@ -174,6 +179,41 @@ async def test_searches_that_think_for_long_hold_up_nothing_else(process: Execut
         for one in thinking:
             one.cancel()
         await asyncio.wait(thinking)
+
+
+A_LONG_WORD = """
+from tasks.models import ExecutionProcess, Project, Task, TaskAttempt
+from tasks.runs import runfiles
+task = Task.objects.create(project=Project.objects.first(), title="A task")
+attempt = TaskAttempt.objects.create(task=task, executor="script", branch="b", target_branch="main")
+run = ExecutionProcess.objects.create(task_attempt=attempt, run_reason="codingagent", status="completed")
+runfiles.append(runfiles.folder_of(run.pk), "stdout", "a" * 50)
+print(run.pk)
+"""
+
+
+def test_a_server_ends_at_once_though_a_search_thinks_and_takes_it_along(tmp_path: Path) -> None:
+    with LiveServer(tmp_path, typed=True) as server:
+        run = server.manage("shell", "-c", A_LONG_WORD).split()[-1]
+        assert server.process is not None
+        running = psutil.Process(server.process.pid)
+
+        def ask() -> None:
+            headers = {"Authorization": f"Bearer {server.token()}"}
+            address = f"{server.url}/api/processes/{run}/logs/search?q=(a%2B)%2B$b&regex=1"
+            with suppress(httpx.HTTPError):
+                httpx.get(address, headers=headers, trust_env=False, timeout=60)
+
+        with ThreadPoolExecutor(1) as pool:
+            pool.submit(ask)
+            (search,) = wait_for(
+                lambda: [one for one in running.children() if "log_search" in str(one.cmdline())],
+                "the search",
+            )
+            began = time.monotonic()
+            assert server.stop() == 0
+            assert time.monotonic() - began < 30
+        wait_for(lambda: is_gone(search.pid), "the end of the search")
 
 
 async def test_a_search_gives_its_turn_back_also_when_its_reader_leaves(
