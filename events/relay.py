@@ -61,8 +61,9 @@ class Relay:
             while not self._stopped and self._step():
                 pass
         except DatabaseError as error:
-            self.failures += 1
+            # Read in other threads: who sees that there was one finds what it was.
             self.last_failure = f"{time.strftime('%H:%M:%S')} {error}"
+            self.failures += 1
             logger.warning("The changes cannot be read now, and will be read later: %s", error)
             connections.close_all()
             return min(_LONGEST_PAUSE, pause * 2)
