@@ -70,6 +70,18 @@ def test_the_press_that_ends_a_drag_is_no_press_on_the_card(api: Api, page: Page
     expect(page.get_by_role("heading", name="One")).to_be_visible()
 
 
+def test_the_press_of_a_drag_that_was_given_up_is_none_on_the_card_either(api: Api, page: Page) -> None:
+    open_board(page, api.project("One"))
+    page.evaluate("() => { document.querySelector('#columns').onclick = () => (globalThis.pressed = true) }")
+    lift(page, "One", card(page, "One"))
+    page.keyboard.press("Escape")
+    page.evaluate("() => { const { now } = Date; Date.now = () => now() + 1_000 }")
+    page.mouse.up()
+    assert not page.evaluate("globalThis.pressed")
+    card(page, "One").click()
+    expect(page.get_by_role("heading", name="One")).to_be_visible()
+
+
 def test_a_carried_card_stays_in_hand_while_others_change_the_board(api: Api, page: Page) -> None:
     project = api.project("One", "Two")
     open_board(page, project)
@@ -306,6 +318,21 @@ def test_what_is_written_while_a_task_is_made_stays(api: Api, page: Page) -> Non
     expect(page.get_by_role("alert")).to_contain_text("Your words are kept")
     page.keyboard.press("c")
     expect(page.locator("#create-name")).to_have_value("Second")
+
+
+def test_a_new_card_that_comes_late_leaves_the_typing_where_it_is(api: Api, page: Page) -> None:
+    project = api.project("Old")
+    open_board(page, project)
+    page.route("**/api/events/**", lambda route: route.abort())
+    page.evaluate("vibe.live.manager.restart(vibe.live.manager.cursor)")
+    page.keyboard.press("c")
+    page.fill("#create-name", "New")
+    page.keyboard.press("Control+Enter")
+    expect(page.locator("#announcer")).to_have_text("Created New.")
+    page.keyboard.press("/")
+    page.unroute("**/api/events/**")
+    expect(card(page, "New")).to_be_visible()
+    expect(page.locator("#search")).to_be_focused()
 
 
 def test_search_and_filter_narrow_the_board_and_stay_in_the_address(api: Api, page: Page) -> None:

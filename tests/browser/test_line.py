@@ -585,3 +585,32 @@ def test_a_carrier_that_stands_elsewhere_or_falls_silent_is_left(api: Api, still
     assert subscribers(api) == 0
     still.clock.run_for(1_200)
     wait_for(lambda: subscribers(api) == 1)
+
+
+def test_a_page_that_is_opened_in_the_background_connects_when_it_is_shown(
+    api: Api, open_context: Any
+) -> None:
+    page = open_context().new_page()
+    page.add_init_script(
+        "Object.defineProperty(document, 'visibilityState', {value: 'hidden', configurable: true})"
+    )
+    page.goto(f"/projects/{api.project()}/", wait_until="load")
+    page.evaluate("new Promise((later) => setTimeout(later))")  # pageshow comes right after load
+    state = page.evaluate("vibe.live.manager.state")
+    show(page, "visible")
+    wait_live(page)
+    assert state == "paused"
+
+
+ASK = """async () => {
+    const { src } = document.querySelector("script[src$='/tasks/js/app.js']");
+    const { api } = await import(src.replace("app.js", "api.js"));
+    const { name, status, message } = await api.get("/api/events/", {timeout: 500}).catch((error) => error);
+    return [status, message];
+}"""
+
+
+def test_an_answer_that_breaks_off_is_a_failure_in_words(api: Api, page: Page) -> None:
+    open_board(page, api.project())
+    status, words = page.evaluate(ASK)
+    assert status == 0 and words.startswith("The line broke during the answer")

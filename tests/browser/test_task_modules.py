@@ -445,6 +445,29 @@ class TestConfirmOn:
         assert call(page, "tasks/js/controls.js", self.CODE) == ["Copy", "another"]
 
 
+class TestLine:
+    SAYS = """(() => {
+      document.body.innerHTML = "<div id=announcer></div><button id=line><span class=line-text></span></button>";
+      const line = Object.assign(new EventTarget(), { retryAt: null });
+      const unwatch = m.watchLine(line);
+      const { now } = Date;
+      const words = x.map(([state, later]) => {
+        Date.now = () => now() + later;
+        line.state = state;
+        line.dispatchEvent(new Event("state"));
+        return document.querySelector(".line-text").textContent;
+      });
+      Date.now = now;
+      unwatch();
+      return words;
+    })()"""
+
+    def test_a_loss_is_as_long_as_itself(self, page: Page) -> None:
+        states = [("live", 0), ("offline", 0), ("live", 500), ("offline", 60_000), ("offline", 80_000)]
+        said = call(page, "tasks/js/line-status.js", self.SAYS, states)
+        assert said == ["Live", "Offline", "Live", "Offline", "Offline · 20s"]
+
+
 class TestLogStream:
     CODE = """(async () => {
       document.body.replaceChildren();

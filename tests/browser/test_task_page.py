@@ -254,6 +254,16 @@ class TestLongLog:
         page.get_by_role("searchbox", name="Search the whole log").press("Escape")
         expect(page.locator(".log-results")).to_be_hidden()
 
+    def test_a_search_that_breaks_off_says_so_for_good(self, page: Page, long: str) -> None:
+        open_task(page, long, "?view=log")
+        page.route("**/search?*", lambda route: route.fulfill(body='{"line": 0, "content": "line 1"}\n{"li'))
+        page.get_by_placeholder("Search the whole log").fill("line")
+        page.keyboard.press("Enter")
+        expect(page.locator(".log-hit")).to_have_count(1)
+        wait_for(lambda: page.evaluate("vibe.page.log.search.drawing") == 0, "the last drawing")
+        expect(page.locator(".log-summary")).to_contain_text("JSON")
+        page.unroute("**/search?*")
+
     def test_scrolling_all_over_keeps_memory_bounded(self, page: Page, long: str) -> None:
         open_task(page, long, "?view=log")
         for place in range(12):
@@ -571,6 +581,28 @@ class TestFollowUps:
         expect(line(page, "as it was")).to_be_visible()
         expect(page.get_by_role("textbox", name="Follow-up")).to_have_value("echo as it should be")
 
+    def test_what_was_taken_back_does_not_come_back_with_a_late_answer(self, page: Page, runs: Runs) -> None:
+        task = runs.task("Changed and taken back")
+        attempt = runs.start(task, "gate late")
+        queued = runs.api("POST", f"/api/task-attempts/{attempt['id']}/follow-up", {"prompt": "echo never"})
+        open_task(page, task)
+        late: list[tuple[Route, Any]] = []
+        page.route("**/api/processes/*", lambda route: late.append((route, route.fetch())))
+        row = page.locator(".composer-queued")
+        row.get_by_role("button", name="Edit").click()
+        page.get_by_label("The queued follow-up").fill("echo changed")
+        page.get_by_role("button", name="Save").click()
+        wait_for(lambda: page.evaluate("1") and late, "an answer that is slow")
+        runs.api("DELETE", f"/api/processes/{queued['id']}")
+        expect(row).to_have_count(0)
+        with page.expect_response("**/api/processes/*"):
+            late[0][0].fulfill(response=late[0][1])
+        page.unroute_all()
+        runs.api("PATCH", f"/api/tasks/{task}", {"title": "Goes on"})
+        expect(page.get_by_role("heading", name="Goes on")).to_be_visible()
+        expect(row).to_have_count(0)
+        runs.open_gate("late")
+
 
 class TestFinish:
     def test_a_merge_ends_the_task(self, page: Page, runs: Runs) -> None:
@@ -681,6 +713,17 @@ class TestFinish:
         expect(page.locator("#stop")).to_be_hidden()
         expect(page.locator("#distance")).to_have_text("1 ahead")
 
+    def test_a_key_that_is_still_held_confirms_nothing(self, page: Page, runs: Runs) -> None:
+        task, _ = runs.done("echo held > held.txt", "Held")
+        open_task(page, task)
+        page.locator("#merge").focus()
+        for _ in range(3):
+            page.keyboard.down("Enter")
+        expect(page.get_by_role("dialog")).to_be_visible()
+        page.keyboard.up("Enter")
+        page.keyboard.press("Escape")
+        expect(page.locator("#merge")).to_be_visible()
+
 
 class TestTask:
     def test_markdown_is_rendered_and_harmless(self, page: Page, runs: Runs) -> None:
@@ -728,6 +771,60 @@ class TestTask:
         wait_for(lambda: page.evaluate("1") and refused, "a question")
         page.unroute("**/description/")
         expect(page.locator("#description")).to_have_text("after")
+
+    def test_a_key_of_an_input_method_is_no_order(self, page: Page, runs: Runs) -> None:
+        open_task(page, runs.task("Written"))
+        page.keyboard.press("e")
+        title = page.get_by_label("Title")
+        title.fill("")
+        browser = page.context.new_cdp_session(page)
+        browser.send("Input.imeSetComposition", {"text": "かな", "selectionStart": 2, "selectionEnd": 2})
+        for key in ("Enter", "Escape"):
+            browser.send("Input.dispatchKeyEvent", {"type": "rawKeyDown", "key": key, "code": key})
+        expect(title).to_be_focused()
+        expect(title).to_have_value("かな")
+        browser.send("Input.insertText", {"text": "仮名"})
+        page.keyboard.press("Enter")
+        expect(page.get_by_role("heading", name="仮名")).to_be_visible()
+
+    def test_the_window_is_called_as_the_task_is(self, page: Page, runs: Runs) -> None:
+        task = runs.task("As it was")
+        open_task(page, task)
+        runs.api("PATCH", f"/api/tasks/{task}", {"title": "As it is"})
+        expect(page).to_have_title("As it is · Vibe")
+        page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
+        expect(page).to_have_title("As it is · Vibe")
+
+    def test_a_prompt_stays_when_somebody_else_starts_first(self, page: Page, runs: Runs) -> None:
+        task = runs.task("Begun by two")
+        open_task(page, task)
+        page.get_by_label("Prompt").fill("my own words")
+        runs.ended(runs.start(task, "echo theirs"))
+        expect(line(page, "theirs")).to_be_visible()
+        page.keyboard.press("s")
+        expect(page.get_by_role("dialog").get_by_label("Prompt")).to_have_value("my own words")
+
+    def test_an_older_history_does_not_replace_a_newer_one(self, page: Page, runs: Runs) -> None:
+        task = runs.task("Told late")
+        open_task(page, task)
+        late: list[tuple[Route, Any]] = []
+
+        def first_late(route: Route) -> None:
+            if late:
+                route.continue_()
+            else:
+                late.append((route, route.fetch()))
+
+        page.route("**/history/", first_late)
+        page.keyboard.press("4")
+        wait_for(lambda: page.evaluate("1") and late, "an answer that is slow")
+        runs.api("PATCH", f"/api/tasks/{task}", {"title": "Told at once"})
+        expect(page.locator("#history")).to_contain_text("Told at once")
+        with page.expect_response("**/history/"):
+            late[0][0].fulfill(response=late[0][1])
+        page.evaluate("new Promise(requestAnimationFrame)")
+        expect(page.locator("#history")).to_contain_text("Told at once")
+        page.unroute_all()
 
     def test_an_attempt_is_started_from_the_page(self, page: Page, runs: Runs) -> None:
         task = runs.task("Not begun")

@@ -83,7 +83,7 @@ export class EventSourceManager extends EventTarget {
     on(window, "online", () => this.retryNow());
     on(window, "offline", () => this.#suspect());
     this.#keepHidden(this);
-    if (this.#hidden()) this.#pause();
+    if (this.#hidden()) this.#end("paused");
     else this.#connect();
     return this;
   }
