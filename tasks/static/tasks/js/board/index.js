@@ -47,7 +47,9 @@ function showCreated() {
   if (!created || !board.card(created) || find("dialog[open]")) return;
   const id = created;
   created = null;
-  if (!document.activeElement.matches("input, textarea, select")) keyboard.focus(id);
+  // A dialog that was closed just now may have the focus still.
+  const typing = document.activeElement.matches("input, textarea, select") && !document.activeElement.closest("dialog");
+  if (!typing) keyboard.focus(id);
 }
 
 draw();
