@@ -1,0 +1,279 @@
+"""Many tabs of one browser: each is live, whatever number of connections the browser allows."""
+
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.sync_api import Error, Page, expect
+
+from tests.browser.conftest import PATIENCE, RESTING, Api, card, wait_live
+from tests.browser.lines import FOLLOW, expect_true, show, states, subscribers, wait_for
+from tests.live import LiveServer
+from tests.needs import needs_chromium
+
+pytestmark = needs_chromium
+expect.set_options(timeout=PATIENCE)
+
+FROM_ANOTHER_CURSOR = """
+    const channel = new BroadcastChannel(`vibe.stream ${vibe.live.manager.url}`);
+    const data = '{"op":"replace","path":"","value":{}}';
+    channel.postMessage({before: "elsewhere", id: "later", type: "message", data, rank: 2, carries: false});
+"""
+THAT_DOES_NOT_FIT = """
+    const channel = new BroadcastChannel(`vibe.stream ${vibe.live.manager.url}`);
+    const data = '{"op":"replace","path":"/tasks/none/title","value":""}';
+    const before = vibe.live.manager.cursor;
+    channel.postMessage({before, id: "unfit", type: "message", data, rank: 2, carries: false});
+"""
+
+
+# Counts connections, and does away with the watch for silence, which would in time make good what goes wrong at once.
+BY_ITSELF = """
+    globalThis.opened = 0;
+    globalThis.EventSource = class extends EventSource {
+        constructor(...rest) {
+            super(...rest);
+            opened += 1;
+        }
+    };
+    const every = globalThis.setInterval;
+    globalThis.setInterval = (act, delay) => (delay === 1_000 ? 0 : every(act, delay));
+"""
+
+
+def test_more_tabs_than_connections_are_all_live_by_one(
+    api: Api, server: LiveServer, open_context: Any
+) -> None:
+    """All count as visible here, as windows beside each other would be: the hardest case."""
+    project = api.project("Before")
+    context = open_context()
+    context.add_init_script(BY_ITSELF)
+    pages = [context.new_page() for _ in range(7)]
+    for page in pages:
+        page.goto(f"/projects/{project}/")
+    for page in pages:
+        wait_live(page)
+    api.task(project, "For all")
+    for page in pages:
+        expect(card(page, "For all")).to_be_visible()
+    assert answer_of(pages[6], "/api/projects") == 200
+    # They read the same, so one of them receives for all; whichever it was, the others go on without it.
+    wait_for(lambda: subscribers(api) == 1)
+    for page in pages:
+        wait_live(page)
+    opened = [page.evaluate("opened") for page in pages]
+    api.task(project, "For all again")
+    for page in pages:
+        expect(card(page, "For all again")).to_be_visible()
+    assert [page.evaluate("opened") for page in pages] == opened, "somebody connected anew"
+    pages[6].evaluate(
+        "globalThis.got = []; vibe.live.manager.addEventListener('message', (event) => got.push(event.detail.id))"
+    )
+    pages[0].evaluate(FROM_ANOTHER_CURSOR)
+    pages[0].evaluate(THAT_DOES_NOT_FIT)  # those that are not connected take it, and start over
+    for page in pages:
+        expect_true(page, api, project)
+    for page in pages[:4]:
+        page.close()
+    wait_for(lambda: subscribers(api) == 1)
+    server.kill()
+    for page in pages[4:]:
+        expect(page.locator("#line")).to_have_attribute("data-state", "reconnecting")
+    server.start()
+    for page in pages[4:6]:
+        wait_live(page)
+        page.close()
+    api.task(project, "For the last")
+    expect(card(pages[6], "For the last")).to_be_visible()
+    expect_true(pages[6], api, project)
+    wait_for(lambda: subscribers(api) == 1)
+    got = pages[6].evaluate("got")
+    assert got and "later" not in got, "it took a message that does not follow what it has"
+
+
+def answer_of(page: Page, path: str) -> int:
+    status: int = page.evaluate(
+        """async (path) => {
+            const signal = AbortSignal.timeout(20_000);
+            return (await fetch(path, {cache: "no-store", signal})).status;
+        }""",
+        path,
+    )
+    return status
+
+
+def test_twelve_tabs_with_logs_of_their_own_are_all_live_at_once(
+    api: Api, open_context: Any, tmp_path: Path
+) -> None:
+    """Three pages of tasks, and nine that only read: each two streams, and more than a browser has connections."""
+    project = api.project("One", "Two", "Three")
+    script = (
+        f"for n in 1 2 3; do until [ -e {tmp_path}/$n ]; do sleep 0.02; done; echo line $n; done; sleep 600"
+    )
+    runs = []
+    for task in api.tasks(project).values():
+        body = {"task_id": task["id"], "executor": "script", "prompt": script}
+        runs.append(run_of(api, api("POST", "/api/task-attempts", body)["id"]))
+    context = open_context()
+    context.add_init_script(BY_ITSELF)
+    pages = [context.new_page() for _ in range(12)]
+    for page, task in zip(pages, api.tasks(project).values(), strict=False):
+        page.goto(f"/tasks/{task['id']}/?view=log")
+    for number, page in enumerate(pages[3:]):
+        follow(page, f"/api/events/processes/{runs[number % 3]}/logs", 2)
+    for page in pages[:3]:
+        wait_live(page)
+    wait_for(lambda: subscribers(api) == 12 * 2 + 1)
+    opened: list[int] = []
+    for number in range(1, 4):
+        (tmp_path / str(number)).touch()
+        for page in pages[:3]:
+            expect(page.locator(".log-stdout .log-text").last).to_have_text(f"line {number}")
+        for page in pages[3:]:
+            wait_for(lambda page=page, number=number: page.evaluate("got.at(-1)") == f"line {number}")
+            assert answer_of(page, "/api/projects") == 200
+        opened = opened or [page.evaluate("opened") for page in pages]
+    assert [page.evaluate("opened") for page in pages] == opened, "somebody connected anew"
+    assert [last_number(page) for page in pages[:3]] == [3] * 3
+    assert all(page.evaluate("got.length") == 3 for page in pages[3:])
+    api.stop(project)
+
+
+def run_of(api: Api, attempt: str) -> str:
+    """The id of the attempt's first run."""
+    runs = lambda: api("GET", f"/api/processes?task_attempt_id={attempt}")  # noqa: E731
+    wait_for(runs)
+    return str(runs()[0]["id"])
+
+
+def last_number(page: Page) -> int:
+    """The number of the last line in sight of `line 1`, `line 2`, …; all before it are there, too."""
+    shown = page.locator(".log-stdout .log-text").all_inner_texts()
+    numbers = [int(text.split()[1]) for text in shown]
+    assert numbers == list(range(1, 1 + len(numbers)))
+    return len(numbers)
+
+
+# Streams and what comes of the first, on a page that has nothing else. No watch for silence makes good in time what
+# goes wrong at once, or takes a loaded machine for a broken line.
+NOTE_BUNDLES = """
+    globalThis.EventSource = class extends EventSource {
+        constructor(url) {
+            super(url);
+            if (url.includes("/bundle")) bundles += 1;
+        }
+    };
+    globalThis.bundles = 0;
+"""
+
+
+def follow(page: Page, url: str, count: int = 1) -> None:
+    page.goto(RESTING)
+    page.evaluate(FOLLOW, [url, count])
+
+
+def test_nothing_is_lost_or_doubled_whoever_leads_the_bundle(
+    api: Api, server: LiveServer, open_context: Any, tmp_path: Path
+) -> None:
+    """Four of these tabs share a connection, and one after the other of those that lead it goes."""
+    task = api.task(api.project(), "Prints")
+    script = f"n=0; while [ ! -e {tmp_path}/enough ]; do n=$((n+1)); echo $n; [ $((n%10)) != 0 ] || sleep 0.03; done"
+    body = {"task_id": task, "executor": "script", "prompt": script}
+    run = run_of(api, api("POST", "/api/task-attempts", body)["id"])
+    context = open_context()
+    context.add_init_script(NOTE_BUNDLES)
+    pages = [context.new_page() for _ in range(7)]
+    for page in pages:
+        follow(page, f"/api/events/processes/{run}/logs")
+    all_go_on(pages)
+    hidden = leader(pages)
+    show(hidden, "hidden")
+    rest = [page for page in pages if page is not hidden]
+    closed = leader(rest)
+    all_go_on(rest)
+    closed.close()
+    rest.remove(closed)
+    crashed = leader(rest)
+    all_go_on(rest)
+    crash(crashed)
+    rest.remove(crashed)
+    leader(rest)
+    all_go_on(rest)
+    show(hidden, "visible")
+    all_go_on([*rest, hidden])
+    server.kill()
+    server.start()
+    all_go_on([*rest, hidden])
+    (tmp_path / "enough").touch()
+    for page in [*rest, hidden]:
+        wait_for(lambda page=page: states(page) == ["finished"])
+        got = page.evaluate("got")
+        assert got == [str(number) for number in range(1, len(got) + 1)]
+    assert len({page.evaluate("got.length") for page in [*rest, hidden]}) == 1
+
+
+TWO_LEADERS = """async () => {
+    const common = new BroadcastChannel("vibe.bundle");
+    const told = new Promise((known) => (common.onmessage = ({data}) => data.url && known(data.id)));
+    common.postMessage({asks: "now"});
+    const own = new BroadcastChannel(`vibe.bundle ${await told}`);
+    const ids = [];
+    for (const one of managers) one.addEventListener("message", ({detail}) => ids.push(detail.id));
+    own.postMessage({leader: "before", type: "message", data: "{}", lastEventId: "stale"});
+    own.postMessage({leader: "now", type: "message", data: "{}", lastEventId: "fresh"});
+    while (!ids.includes("fresh")) await new Promise((later) => setTimeout(later, 10));
+    return ids;
+}"""
+
+
+def test_only_who_asked_last_is_listened_to(api: Api, page: Page) -> None:
+    follow(page, f"/api/events/?project_id={api.project()}", 5)
+    wait_for(lambda: (states(page), subscribers(api)) == (["live"] * 5, 5))
+    page.evaluate("managers[4].close()")
+    wait_for(lambda: subscribers(api) == 4)  # What nobody wants any more is not sent on.
+    assert page.evaluate(TWO_LEADERS) == ["fresh"]
+
+
+def leader(pages: list[Page]) -> Page:
+    wait_for(lambda: sum(page.evaluate("bundles") > 0 for page in pages) == 1)
+    return next(page for page in pages if page.evaluate("bundles"))
+
+
+def all_go_on(pages: list[Page]) -> None:
+    for page in pages:
+        had = page.evaluate("got.length")
+        page.wait_for_function("(had) => got.length > had + 50", arg=had)
+
+
+def crash(page: Page) -> None:
+    """As if its process had died."""
+    with page.expect_event("crash"), suppress(Error):
+        page.goto("chrome://crash")
+
+
+# Until each has been told something.
+TRY_AGAIN = """() => {
+    const waiting = managers.filter(({state}) => state === "reconnecting");
+    const told = (one) => new Promise((then) => one.addEventListener("state", then, {once: true}));
+    const answers = waiting.map(told);
+    for (const one of waiting) one.retryNow();
+    return Promise.all(answers);
+}"""
+
+
+# As many addresses of this length fit into a request with their cursors as without.
+@pytest.mark.parametrize(("padding", "fit"), [(0, 50), (515, 11)])
+def test_who_does_not_fit_into_the_bundle_waits_and_no_request_hangs(
+    api: Api, page: Page, padding: int, fit: int
+) -> None:
+    follow(page, f"/api/events/?project_id={api.project()}&padding={'x' * padding}", 3 + fit + 2)
+    wait_for(lambda: states(page) == ["live"] * (3 + fit) + ["reconnecting"] * 2)
+    assert answer_of(page, "/api/projects") == 200
+    page.evaluate(NOTE_BUNDLES)
+    page.evaluate(TRY_AGAIN)
+    assert page.evaluate("bundles") == 0, "for nothing, all others were connected anew"
+    page.evaluate("managers.slice(-9, -6).forEach((manager) => manager.close())")
+    wait_for(lambda: subscribers(api) == fit)
+    page.evaluate(TRY_AGAIN)
+    wait_for(lambda: states(page) == ["idle"] * 3 + ["live"] * (2 + fit))
