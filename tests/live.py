@@ -17,7 +17,7 @@ from pathlib import Path
 import psutil
 
 from tests.ports import free_port
-from tests.zygote import ROOT, Started, shared
+from tests.zygote import ROOT, Started, run, start
 
 DEADLINE = 60.0
 
@@ -27,7 +27,7 @@ def migrated() -> list[Path]:
     """The files of an empty database, made once: to make it takes as long as all the rest of a start."""
     folder = Path(tempfile.mkdtemp(prefix="vibe-migrated-"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    done = shared()("migrate", "--verbosity", "0", env={**os.environ, "VIBE_DATA": str(folder)})
+    done = run(["migrate", "--verbosity", "0"], {**os.environ, "VIBE_DATA": str(folder)})
     assert done.returncode == 0, done.stderr
     return list(folder.glob("db.sqlite3*"))
 
@@ -36,7 +36,7 @@ class LiveServer:
     """`with LiveServer(folder) as server:` — then `server.url`, `server.sign_in_link`, `server.token()`.
 
     `kill()` is kill -9, `stop()` is SIGTERM; `start()` after either is a restart on the same data and port.
-    `typed`: started as a person types it; otherwise the libraries it needs are loaded already (tests/zygote.py).
+    `typed`: started as a person types it; otherwise what it needs is loaded already (tests/zygote.py).
     `through`: the words of a command that becomes the one that it is given; typed too.
     """
 
@@ -98,7 +98,7 @@ class LiveServer:
             for file in migrated():
                 shutil.copy(file, self.data)
         seen = self.log.stat().st_size if self.log.exists() else 0
-        self.process = self._typed() if self.typed else shared().start(["serve"], self.env, self.log)
+        self.process = self._typed() if self.typed else start(["serve"], self.env, self.log)
         deadline = time.monotonic() + DEADLINE
         while time.monotonic() < deadline:
             found = re.search(rb"Sign in: (http\S+)", self.log.read_bytes()[seen:])
@@ -147,7 +147,7 @@ class LiveServer:
 
     def manage(self, *args: str) -> str:
         """What `manage.py ARGS` prints in the server's environment; fails with its output where it fails."""
-        done = shared()(*args, env=self.env)
+        done = run(args, self.env)
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
 

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.zygote import Done, shared
+from tests.zygote import Done, run
 
 
 def start(tmp_path: Path, **settings: str) -> Done:
-    return shared()("check", env={**os.environ, "VIBE_DATA": str(tmp_path), **settings})
+    return run(["check"], {**os.environ, "VIBE_DATA": str(tmp_path), **settings})
 
 
 @pytest.mark.parametrize(
@@ -52,14 +52,14 @@ def test_the_secret_key_is_made_once_and_private(tmp_path: Path) -> None:
 def test_a_database_that_cannot_be_used_is_named_without_its_password(tmp_path: Path) -> None:
     database = "postgres://me:hidden@127.0.0.1:1/vibe"
     env = {**os.environ, "VIBE_DATA": str(tmp_path), "DATABASE_URL": database}
-    done = shared()("serve", env=env)
+    done = run(["serve"], env)
     assert done.returncode != 0
     assert "DATABASE_URL='postgres://me:…@127.0.0.1:1/vibe'" in done.stderr
     assert "hidden" not in done.stderr
 
 
 def test_a_database_without_tables_is_said_in_one_line(tmp_path: Path) -> None:
-    done = shared()("token", "admin", env={**os.environ, "VIBE_DATA": str(tmp_path)})
+    done = run(["token", "admin"], {**os.environ, "VIBE_DATA": str(tmp_path)})
     assert done.returncode == 1
     (line,) = done.stderr.splitlines()
     assert "auth_user" in line and "manage.py migrate" in line

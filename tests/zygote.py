@@ -6,7 +6,6 @@ is typed, but not the half a second that it takes Python to load what all of the
 """
 
 import atexit
-import functools
 import gc
 import json
 import os
@@ -17,22 +16,30 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
+from unittest import mock
 
 ROOT = Path(__file__).resolve().parent.parent
-LIBRARIES = (
-    "asyncio", "autobahn.websocket.protocol", "django.conf.urls", "django.contrib.admin",
-    "django.contrib.auth.hashers", "django.core.cache", "django.core.handlers.asgi", "django.core.management",
-    "django.db.backends.sqlite3.base", "django.db.migrations.executor", "django.db.models", "django.forms",
-    "django.template", "django.test.signals", "django.views.debug", "environ", "httpx", "inotify_simple",
-    "jsonpatch", "markdown_it", "nh3", "orjson", "prometheus_client", "pydantic.json_schema", "pygments.lexers",
-    "twisted.internet.asyncioreactor", "twisted.internet.endpoints", "twisted.internet.tcp",
-    "twisted.protocols.tls", "twisted.web.http", "watchfiles", "whitenoise.base",
+SERVING = (
+    "autobahn.websocket.protocol", "django.core.handlers.asgi", "twisted.internet.asyncioreactor",
+    "twisted.internet.endpoints", "twisted.internet.tcp", "twisted.protocols.tls", "twisted.web.http",
 )  # fmt: skip
-"""What `manage.py serve` loads and what asks for no settings: those differ from fork to fork."""
+LIBRARIES = {
+    "vibe.settings": (
+        *SERVING, "django.core.management.commands.shell", "django.db.migrations.executor", "django.test.signals",
+        "django.views.debug", "tasks.actions", "tasks.admin", "tasks.api", "tasks.demo", "tasks.diffs.log",
+        "tasks.logs.log_views", "tasks.urls", "tasks.webhooks.service", "watchfiles", "whitenoise.base",
+    ),
+    "tests.servers.site.settings": (
+        *SERVING, "django.core.management", "django.db.backends.sqlite3.base", "django.db.models",
+        "django.template", "django.test.signals", "django.views.debug", "httpx", "inotify_simple", "jsonpatch",
+        "orjson", "prometheus_client", "watchfiles",
+    ),
+}  # fmt: skip
+"""What programs with these settings load."""
 LIBRARIES_OF = {
     "granian": ("granian.cli", "granian.server", "psutil"),
     "tests.servers.site.daphne": ("psutil",),
@@ -50,41 +57,24 @@ class Done:
 
 
 class Zygote:
-    """`Zygote().start(["serve"], env, log)`; or `with Zygote(env) as manage:`, where Django is loaded too, with the
-    settings of this environment, and `manage("vibe", "tasks")` costs a hundredth of a second.
-    """
+    """A process with the libraries of one settings module, which forks when asked to."""
 
-    def __init__(self, env: Mapping[str, str] | None = None) -> None:
+    def __init__(self, settings: str) -> None:
         self._lock = threading.Lock()
-        self._env = dict(env or os.environ)
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.zygote", *(["django"] if env else [])],
+            [sys.executable, "-m", "tests.zygote"],
             cwd=ROOT,
-            env=self._env,
+            env={**os.environ, "DJANGO_SETTINGS_MODULE": settings},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
         )
-
-    def __enter__(self) -> "Zygote":
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self.close()
 
     def close(self) -> None:
         assert self._process.stdin and self._process.stdout
         self._process.stdin.close()
         self._process.wait(30)
         self._process.stdout.close()
-
-    def __call__(self, *args: str, stdin: str = "", env: Mapping[str, str] | None = None) -> Done:
-        return Done(**self.ask("run", args=args, stdin=stdin, env=dict(env or self._env)))
-
-    def start(self, args: list[str], env: Mapping[str, str], log: Path) -> "Started":
-        """Starts a command in a session of its own, with `log` taking both its outputs, and does not wait for it."""
-        files = resource.getrlimit(resource.RLIMIT_NOFILE)
-        return Started(self, args, self.ask("start", args=args, env=dict(env), log=str(log), files=files))
 
     def ask(self, do: str, **how: Any) -> Any:
         assert self._process.stdin and self._process.stdout
@@ -97,7 +87,7 @@ class Zygote:
 class Started:
     """A command that goes on by itself, with what the tests use of `subprocess.Popen`."""
 
-    def __init__(self, zygote: Zygote, args: list[str], pid: int) -> None:
+    def __init__(self, zygote: Zygote, args: Sequence[str], pid: int) -> None:
         self.pid = pid
         self.args = args
         self.returncode: int | None = None
@@ -124,50 +114,87 @@ class Started:
         self.send_signal(signal.SIGKILL)
 
 
-@functools.cache
-def shared() -> Zygote:
-    """The one that starts the servers of this process of the suite."""
-    zygote = Zygote()
-    atexit.register(zygote.close)
-    return zygote
+def run(args: Sequence[str], env: Mapping[str, str], stdin: str = "") -> Done:
+    """Runs a program to its end."""
+    return Done(**_zygote(env).ask("run", args=args, stdin=stdin, env=dict(env)))
+
+
+def start(args: Sequence[str], env: Mapping[str, str], log: Path) -> Started:
+    """Starts a program in a session of its own, with `log` taking both its outputs, and does not wait for it."""
+    zygote = _zygote(env)
+    files = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return Started(zygote, args, zygote.ask("start", args=args, env=dict(env), log=str(log), files=files))
+
+
+_zygotes: dict[str, Zygote] = {}
+
+
+def _zygote(env: Mapping[str, str]) -> Zygote:
+    """The one that starts what has these settings for this process of the suite."""
+    name = env["DJANGO_SETTINGS_MODULE"]
+    if name not in _zygotes:
+        _zygotes[name] = Zygote(name)
+        atexit.register(_zygotes[name].close)
+    return _zygotes[name]
 
 
 # --- the other side
 
 
 def main() -> None:
-    os.environ.setdefault("DJANGO_SETTINGS_MODULE", "vibe.settings")
-    if sys.argv[1:] == ["django"]:
-        import django
-
-        django.setup()
-        from tasks import actions  # noqa: F401 - what the commands would load one by one
-    else:
-        load_libraries()
+    load()
     # What is here is shared with all forks, and no collection of theirs needs to look at it.
     gc.collect()
     gc.freeze()
     for line in sys.stdin:
         asked = json.loads(line)
-        answer = {"run": run, "start": start, "poll": poll}[asked.pop("do")](**asked)
+        answer = {"run": run_fork, "start": start_fork, "poll": poll_fork}[asked.pop("do")](**asked)
         sys.stdout.write(json.dumps(answer) + "\n")
         sys.stdout.flush()
 
 
-def load_libraries() -> None:
-    for name in LIBRARIES:
-        __import__(name)
-    # Asks for the settings while it is loaded, for names that only it uses. Each fork reads them anew.
-    import ninja  # noqa: F401
+def load() -> None:
+    """Loads all that asks for no settings, or asks for them each time it needs one: each fork has its own."""
+    name = os.environ["DJANGO_SETTINGS_MODULE"]
+    with tempfile.TemporaryDirectory() as nothing, mock.patch.dict(os.environ, VIBE_DATA=nothing):
+        if (
+            name == "vibe.settings"
+        ):  # Those of the site have daphne as an app, and loaded it cannot be shared.
+            load_apps()
+        for library in LIBRARIES[name]:
+            __import__(library)
+    forget_settings(name)
+
+
+def load_apps() -> None:
+    """All of `django.setup()` but its last step, for which each fork has the settings: what apps do when ready."""
+    import django
+    from django.apps import apps
+
+    def make_ready(installed: object) -> None:
+        del apps.populate
+        for config in apps.get_app_configs():
+            config.ready()
+
+    with mock.patch.object(apps, "get_app_configs", list):
+        django.setup()
+    apps.populate = make_ready
+
+
+def forget_settings(name: str) -> None:
     from django.conf import settings
+    from django.core.cache import caches
+    from django.db import connections
     from django.utils.functional import empty
 
     settings._wrapped = empty
-    for name in [name for name in sys.modules if name.partition(".")[0] == "vibe"]:
-        del sys.modules[name]
+    sys.modules.pop(name, None)
+    for handler in (caches, connections):
+        vars(handler).pop("settings", None)
+        handler.__init__()
 
 
-def run(args: list[str], stdin: str, env: dict[str, str]) -> dict[str, Any]:
+def run_fork(args: list[str], stdin: str, env: dict[str, str]) -> dict[str, Any]:
     with (
         tempfile.TemporaryFile("w+") as given,
         tempfile.TemporaryFile("w+") as out,
@@ -183,7 +210,7 @@ def run(args: list[str], stdin: str, env: dict[str, str]) -> dict[str, Any]:
         return {"returncode": os.waitstatus_to_exitcode(status), "stdout": out.read(), "stderr": err.read()}
 
 
-def start(args: list[str], env: dict[str, str], log: str, files: tuple[int, int]) -> int:
+def start_fork(args: list[str], env: dict[str, str], log: str, files: tuple[int, int]) -> int:
     resource.setrlimit(resource.RLIMIT_NOFILE, files)
     if args[0] == "-m":
         for name in LIBRARIES_OF.get(args[1], ()):
@@ -192,7 +219,7 @@ def start(args: list[str], env: dict[str, str], log: str, files: tuple[int, int]
         return fork(args, env, nothing.fileno(), file.fileno(), file.fileno(), session=True)
 
 
-def poll(pid: int) -> int | None:
+def poll_fork(pid: int) -> int | None:
     found, status = os.waitpid(pid, os.WNOHANG)
     return os.waitstatus_to_exitcode(status) if found else None
 

@@ -16,7 +16,6 @@ from django.http import HttpRequest, QueryDict
 from events.sse import json_frame, prime
 
 KEY_SECONDS: Final = 120
-_signer = TimestampSigner(salt="tasks.doctor.echo")
 
 
 @dataclass(frozen=True)
@@ -60,11 +59,15 @@ def seen_of(request: HttpRequest) -> dict[str, str]:
 
 def make_key() -> str:
     """A short-lived key to the echo for one who knows SECRET_KEY, as `manage.py doctor` does."""
-    return _signer.sign("echo")
+    return _signer().sign("echo")
 
 
 def is_key(text: str) -> bool:
     try:
-        return _signer.unsign(text, max_age=KEY_SECONDS) == "echo"
+        return _signer().unsign(text, max_age=KEY_SECONDS) == "echo"
     except BadSignature:
         return False
+
+
+def _signer() -> TimestampSigner:
+    return TimestampSigner(salt="tasks.doctor.echo")

@@ -10,7 +10,7 @@ import httpx
 import psutil
 
 from tests.ports import free_port
-from tests.zygote import Done, shared
+from tests.zygote import Done, run, start
 
 SERVERS = ("daphne", "uvicorn", "granian")
 _APPLICATION = "tests.servers.site.asgi:application"
@@ -40,7 +40,7 @@ class Site:
         environment["SITE_DATABASE"] = str(folder / "site.sqlite3")
         self.environment = environment
         environment |= {f"SITE_{name.upper()}": str(value) for name, value in settings.items()}
-        self.process = shared().start(command(server, self.port), environment, self.log)
+        self.process = start(command(server, self.port), environment, self.log)
         # One for all: each loads the certificates of the world, which takes longer than what is asked for.
         self.http = httpx.Client(base_url=self.base, timeout=30)
         self._wait()
@@ -75,7 +75,7 @@ class Site:
         return cursor
 
     def manage(self, *arguments: str) -> Done:
-        return shared()("-m", "django", *arguments, env=self.environment)
+        return run(["-m", "django", *arguments], self.environment)
 
     def terminate(self) -> None:
         self.process.send_signal(signal.SIGTERM)

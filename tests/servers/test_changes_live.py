@@ -11,7 +11,7 @@ from tests.live import LiveServer
 from tests.repositories import make_repository
 from tests.runs import wait_for
 from tests.sse_client import connect
-from tests.zygote import shared
+from tests.zygote import start
 
 WRITE = """
 import time
@@ -48,7 +48,7 @@ def test_another_process_is_told_of_at_once(server: LiveServer, api: httpx.Clien
     with connect(f"{server.url}/api/events/", token_of(api)) as stream:
         events = iter(stream)
         next(events)
-        writer = shared().start(["shell", "-v0", "-c", WRITE], server.env, server.data / "writer.log")
+        writer = start(["shell", "-v0", "-c", WRITE], server.env, server.data / "writer.log")
         delays = []
         for event in events:
             if event.event == "message" and event.json["path"].endswith("/title"):

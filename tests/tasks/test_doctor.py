@@ -17,12 +17,12 @@ from tasks.doctor import Level, machine, worst
 from tasks.doctor.echo import Plan, plan
 from tasks.models import Project
 from tests.live import LiveServer
-from tests.zygote import shared
+from tests.zygote import run
 
 
 def run_doctor(data: Path, *args: str, **env: str) -> tuple[int, dict[str, list[dict[str, str]]]]:
     """The exit code, and the findings by check."""
-    done = shared()("doctor", "--json", *args, env={**os.environ, "VIBE_DATA": str(data), **env})
+    done = run(["doctor", "--json", *args], {**os.environ, "VIBE_DATA": str(data), **env})
     assert "Traceback" not in done.stderr, done.stderr
     found: dict[str, list[dict[str, str]]] = {}
     for line in done.stdout.splitlines():

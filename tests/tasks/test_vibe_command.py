@@ -14,18 +14,17 @@ import pytest
 from tests.live import ROOT, LiveServer
 from tests.repositories import git
 from tests.runs import wait_for
-from tests.zygote import Done, Started, Zygote
+from tests.zygote import Done, Started, run, start
 
 
 class Site:
     """A server, and `manage.py vibe` on its data, in a process of its own for each call."""
 
-    def __init__(self, server: LiveServer, manage: Zygote) -> None:
+    def __init__(self, server: LiveServer) -> None:
         self.server = server
-        self.manage = manage
 
     def __call__(self, *args: str, stdin: str = "") -> Done:
-        return self.manage("vibe", *args, stdin=stdin)
+        return run(["vibe", *args], self.server.env, stdin)
 
     def new_task(self, title: str, *args: str) -> str:
         done = self("task", "create", title, *args)
@@ -40,7 +39,7 @@ class Site:
 
     def following(self, attempt: str, log: Path) -> Started:
         """The command that follows a log, which goes on by itself, when it has printed the first line."""
-        started = self.manage.start(["vibe", "logs", attempt, "--follow"], self.server.env, log)
+        started = start(["vibe", "logs", attempt, "--follow"], self.server.env, log)
         wait_for(lambda: log.read_text() == "on\n", "the first line")
         return started
 
@@ -48,8 +47,8 @@ class Site:
 @pytest.fixture(scope="module")
 def vibe(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     env = {"VIBE_DEMO_SECONDS": "1"}
-    with LiveServer(tmp_path_factory.mktemp("vibe"), env) as server, Zygote(server.env) as manage:
-        yield Site(server, manage)
+    with LiveServer(tmp_path_factory.mktemp("vibe"), env) as server:
+        yield Site(server)
 
 
 def test_a_script_creates_starts_follows_and_reads_the_diff(vibe: Site, tmp_path: Path) -> None:
