@@ -18,6 +18,7 @@ os.environ["VIBE_REPO_ROOTS"] = tempfile.gettempdir()
 os.environ["DJANGO_SETTINGS_MODULE"] = "vibe.settings"
 # Nothing here speaks TLS, and each of hundreds of HTTP clients would load the certificates of all the world.
 os.environ["SSL_CERT_DIR"] = os.environ["VIBE_DATA"]
+os.environ.pop("SSL_CERT_FILE", None)
 # A process of the suite holds millions of objects that stay: they need not be looked through again and again.
 gc.set_threshold(50_000, 20, 100)
 # As at a terminal, even if the suite was started in the background, where a shell has it ignored.
