@@ -4,7 +4,6 @@ Not in conftest.py, which is too late: a worker inherits the environment of the 
 pytest-django reads the settings from that before any conftest is loaded.
 """
 
-import gc
 import os
 import signal
 import sys
@@ -19,7 +18,5 @@ os.environ["DJANGO_SETTINGS_MODULE"] = "vibe.settings"
 # Nothing here speaks TLS, and each of hundreds of HTTP clients would load the certificates of all the world.
 os.environ["SSL_CERT_DIR"] = os.environ["VIBE_DATA"]
 os.environ.pop("SSL_CERT_FILE", None)
-# A process of the suite holds millions of objects that stay: they need not be looked through again and again.
-gc.set_threshold(50_000, 20, 100)
 # As at a terminal, even if the suite was started in the background, where a shell has it ignored.
 signal.signal(signal.SIGINT, signal.default_int_handler)
