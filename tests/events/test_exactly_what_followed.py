@@ -128,7 +128,7 @@ async def _play(actions, max_bytes) -> None:
 
 def test_real_threads_and_tasks():
     """Publishers in threads; readers that read, sleep, lose the line, come back, and are cancelled anywhere."""
-    asyncio.run(_stress(publishers=4, readers=scaled(100, 25), messages=scaled(50_000, 8_000)))
+    asyncio.run(_stress(publishers=4, readers=scaled(100, 25), messages=scaled(50_000, 4_000)))
 
 
 async def _stress(publishers: int, readers: int, messages: int) -> None:

@@ -13,7 +13,7 @@ from tests.live import LiveServer
 from tests.repositories import make_repository
 from tests.scale import scaled
 
-LINES = scaled(1_000_000, 100_000)
+LINES = scaled(1_000_000, 50_000)
 
 
 def memory(pid: int) -> float:

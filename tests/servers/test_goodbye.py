@@ -12,7 +12,7 @@ from tests.servers.processes import SERVERS
 
 @pytest.mark.parametrize("server", [*SERVERS, "stock daphne"])
 def test_every_client_gets_a_farewell_and_the_process_ends_well(start_site, server):
-    count = scaled(1000, 200)
+    count = scaled(1000, 100)
     _allow_files(count + 500)
     site = start_site(server)
     with contextlib.ExitStack() as stack:

@@ -12,7 +12,7 @@ KILOBYTE = 1024
 
 
 def test_idle_streams_are_cheap_and_pages_stay_quick(start_site):
-    count = scaled(10_000, 600)
+    count = scaled(10_000, 400)
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(count + 1000, hard), hard))
     site = start_site("daphne", heartbeat=15)

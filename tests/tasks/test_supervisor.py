@@ -104,7 +104,7 @@ def test_a_child_that_reads_no_prompt_ends_normally(folder: Path) -> None:
 
 
 def test_many_lines_arrive_complete_and_in_order(folder: Path) -> None:
-    count = scaled(1_000_000, 200_000)
+    count = scaled(1_000_000, 100_000)
     padding = "x" * 90
     run = python(
         folder,

@@ -161,7 +161,7 @@ class TestLimits:
     async def test_many_files_come_with_progress(
         self, service: EventService, attempt: TaskAttempt, place: Path
     ) -> None:
-        count = scaled(2000, 500)
+        count = scaled(2000, 300)
         for number in range(count):
             (place / f"file{number}").write_text(f"{number}\n" * 20)
         client = DiffClient()

@@ -31,7 +31,7 @@ class TestWatching:
             (place / "node_modules").mkdir()
             (place / "seen").write_text("1\n")
             await client.until(lambda: "seen" in client.state)
-            await asyncio.to_thread(fill, place / "node_modules", scaled(50_000, 3000))
+            await asyncio.to_thread(fill, place / "node_modules", scaled(50_000, 2000))
             log = service.log(f"diff:{attempt.pk}")
             assert isinstance(log, DiffLog) and isinstance(log.watcher, watch.InotifyWatcher)
             assert not any("node_modules" in path for path in log.watcher.watched())
