@@ -198,10 +198,10 @@ def head_branch(worktree: str | Path) -> str | None:
     return found.text.removeprefix("refs/heads/") if found.code == 0 else None
 
 
-def branches(repo: str | Path) -> list[str]:
-    """Local branches that have a commit, in alphabetical order."""
-    found = run("for-each-ref", "--format=%(refname:lstrip=2)", "refs/heads", cwd=repo)
-    return [line for line in found.text.split("\n") if line]
+def branches(repo: str | Path) -> dict[str, bool]:
+    """Local branches that have a commit, in alphabetical order; True for the one that is checked out in `repo`."""
+    found = run("for-each-ref", "--format=%(HEAD)%(refname:lstrip=2)", "refs/heads", cwd=repo)
+    return {line[1:]: line[0] == "*" for line in found.text.split("\n") if line}
 
 
 def is_ancestor(repo: str | Path, old: str, new: str) -> bool:
@@ -259,13 +259,13 @@ def check_repository(path: str, roots: Sequence[Path]) -> RepoInfo:
     if not os.path.isdir(folder):
         raise Refused(f"There is no folder {folder}.", 422)
     _check_top(folder)
-    names = branches(folder)
-    if not names:
+    found = branches(folder)
+    if not found:
         raise Refused(
             f"{folder} has no branch with a commit yet. Make one: git commit --allow-empty -m 'First commit'",
             422,
         )
-    return RepoInfo(folder, _default_branch(folder, names), names)
+    return RepoInfo(folder, _default_branch(found), list(found))
 
 
 def _check_top(folder: Path) -> None:
@@ -291,8 +291,6 @@ def _why_unusable(folder: Path, error: GitError) -> str:
     return f"git cannot use {folder}: {error.reason}"
 
 
-def _default_branch(folder: Path, names: Sequence[str]) -> str:
-    for name in (head_branch(folder), "main", "master"):
-        if name in names:
-            return str(name)
-    return names[0]
+def _default_branch(names: Mapping[str, bool]) -> str:
+    preferred = [*(name for name, current in names.items() if current), "main", "master", *names]
+    return next(name for name in preferred if name in names)

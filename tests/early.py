@@ -4,7 +4,9 @@ Not in conftest.py, which is too late: a worker inherits the environment of the 
 pytest-django reads the settings from that before any conftest is loaded.
 """
 
+import atexit
 import os
+import shutil
 import signal
 import sys
 import tempfile
@@ -13,6 +15,7 @@ import tempfile
 sys.dont_write_bytecode = False
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 os.environ["VIBE_DATA"] = tempfile.mkdtemp(prefix="vibe-tests-")
+atexit.register(shutil.rmtree, os.environ["VIBE_DATA"], ignore_errors=True)
 os.environ["VIBE_REPO_ROOTS"] = tempfile.gettempdir()
 os.environ["DJANGO_SETTINGS_MODULE"] = "vibe.settings"
 # Nothing here speaks TLS, and each of hundreds of HTTP clients would load the certificates of all the world.

@@ -1,7 +1,11 @@
 """Real git repositories for tests."""
 
+import atexit
+import functools
 import os
+import shutil
 import subprocess
+import tempfile
 from pathlib import Path
 
 
@@ -26,12 +30,24 @@ def git(folder: Path, *args: str) -> str:
 
 def make_repository(folder: Path, files: dict[str, str] | None = None) -> Path:
     """A repository with one commit on `main`; its folder."""
+    if files is None:
+        shutil.copytree(_usual(), folder, dirs_exist_ok=True)
+        git(folder, "update-index", "-q", "--refresh")
+        return folder
     folder.mkdir(parents=True, exist_ok=True)
     git(folder, "init", "-q", "-b", "main")
-    for name, content in (files or {"README.md": "# Test\n", "src/app.py": "print('hello')\n"}).items():
+    for name, content in files.items():
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(content)
     git(folder, "add", "-A")
     git(folder, "commit", "-q", "-m", "Start")
     return folder
+
+
+@functools.cache
+def _usual() -> Path:
+    """What most tests begin with, made once for all of a process."""
+    folder = Path(tempfile.mkdtemp(prefix="vibe-repository-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return make_repository(folder, {"README.md": "# Test\n", "src/app.py": "print('hello')\n"})

@@ -25,8 +25,9 @@ _GITLINK: Final = "160000"
 
 def check_quiet(folder: Path) -> None:
     """Refused (409) where a merge, a rebase or the like waits to be ended in this worktree."""
+    place = git.git_folder(folder)
     for name, what in _UNDER_WAY.items():
-        if git.git_folder(folder, name).exists():
+        if (place / name).exists():
             raise Refused(f"In {folder} {what} is under way: finish or abort it there first.")
 
 

@@ -213,7 +213,7 @@ class TestDiscard:
         assert plain(repository, "show", f"{ended.kept_ref}:untracked") == "2"
         assert git.is_ancestor(repository, tip, ended.kept_ref)
         assert (ended.outcome, ended.worktree, place.exists()) == ("discarded", None, False)
-        assert git.branches(repository) == ["main"]
+        assert list(git.branches(repository)) == ["main"]
 
     def test_keeps_what_is_in_the_index_alone(
         self, attempt: TaskAttempt, repository: Path, admin: User

@@ -67,7 +67,7 @@ class TestUpkeep:
         assert finish.remove_ended_worktrees() == 0
         assert finish.remove_ended_worktrees(days=-1) == 1
         assert not folder(attempt).exists()
-        assert git.branches(repository) == ["main"]
+        assert list(git.branches(repository)) == ["main"]
 
     def test_merged_branch_that_has_gone_on_stays(
         self, attempt: TaskAttempt, repository: Path, admin: User

@@ -20,7 +20,7 @@ def project_on(repository: Path, **fields: str) -> Project:
 
 
 def traces(repository: Path) -> tuple[list[str], int]:
-    return git.branches(repository), len(git.checkouts(repository))
+    return list(git.branches(repository)), len(git.checkouts(repository))
 
 
 def fail_checkout_hook(repository: Path) -> None:
