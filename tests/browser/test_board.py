@@ -260,12 +260,12 @@ def test_an_answer_that_comes_late_leaves_the_next_dialog_alone(api: Api, page: 
     card(page, "Two").get_by_role("link").focus()
     page.keyboard.press("e")
     page.locator("#edit-description").fill("still being written")
-    held.pop().continue_()
-    wait_for(lambda: api.tasks(project)["One"]["description"] == "saved slowly", "the first edit")
-    expect(page.locator("#edit-description")).to_have_value("still being written")
     page.keyboard.press("Control+Enter")
-    wait_for(lambda: page.evaluate("1") and held, "the words on their way")
+    wait_for(lambda: page.evaluate("1") and len(held) == 2, "the words of both on their way")
     page.locator("#edit-description").fill("and written on")
+    held.pop(0).continue_()
+    wait_for(lambda: api.tasks(project)["One"]["description"] == "saved slowly", "the first edit")
+    expect(page.locator("#edit-description")).to_have_value("and written on")
     held.pop().continue_()
     wait_for(lambda: api.tasks(project)["Two"]["description"] == "still being written", "the second edit")
     expect(page.locator("#edit-dialog .field-error")).to_contain_text("since")
@@ -283,15 +283,14 @@ def test_a_start_that_fails_late_is_told_and_the_next_one_left_alone(api: Api, p
     open_board(page, project)
     held: list[Route] = []
     page.route("**/api/task-attempts", lambda route: held.append(route))
-    for title in ("One", "Two"):
+    for number, title in enumerate(("One", "Two"), 1):
+        page.keyboard.press("Escape")
         card(page, title).get_by_role("link").focus()
         page.keyboard.press("s")
         page.locator("#start-prompt").fill(f"for {title}")
-        if not held:
-            page.keyboard.press("Control+Enter")
-            wait_for(lambda: page.evaluate("1") and held, "the start on its way")
-            page.keyboard.press("Escape")
-    held.pop().abort()
+        page.keyboard.press("Control+Enter")
+        wait_for(lambda number=number: page.evaluate("1") and len(held) == number, "the start on its way")
+    held[0].abort()
     expect(page.get_by_role("alert")).to_contain_text("“One” was not started")
     expect(page.locator("#start-prompt")).to_have_value("for Two")
 

@@ -106,13 +106,23 @@ export function requestClose(dialog) {
   if (dialog.dispatchEvent(new Event("cancel", { cancelable: true }))) dialog.close("cancel");
 }
 
+const workOf = new WeakMap();
+
 /** Marks a button as busy while `work` goes on, so that a second press does nothing. */
 export async function busy(button, work) {
-  if (button?.getAttribute("aria-busy") === "true") return undefined;
-  button?.setAttribute("aria-busy", "true");
+  if (!button) return work();
+  if (workOf.has(button)) return undefined;
+  workOf.set(button, work);
+  button.setAttribute("aria-busy", "true");
   try {
     return await work();
   } finally {
-    button?.removeAttribute("aria-busy");
+    if (workOf.get(button) === work) idle(button);
   }
+}
+
+/** The button is for something else from now on, which need not wait for what it began. */
+export function idle(button) {
+  workOf.delete(button);
+  button.removeAttribute("aria-busy");
 }

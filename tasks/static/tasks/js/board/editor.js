@@ -1,7 +1,7 @@
 // The editor of a task. Somebody else's edit of the same field, while it is open, is shown beside one's own.
 
 import { api } from "../api.js";
-import { busy } from "../components.js";
+import { busy, idle } from "../components.js";
 import { find, findAll, h, setText } from "../dom.js";
 import { toast } from "../toast.js";
 import { STATUS_WORDS } from "./model.js";
@@ -42,6 +42,7 @@ export class Editor {
     for (const note of findAll(".conflict", this.dialog)) note.remove();
     find("[data-part=gone]", this.dialog).hidden = true;
     find("[data-part=open]", this.dialog).href = `/tasks/${id}/`;
+    idle(find("[type=submit]", this.form));
     this.#say("");
     this.dialog.showModal();
     const title = this.#input("title");

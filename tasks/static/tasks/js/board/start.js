@@ -1,6 +1,6 @@
 // Starting an agent on one task or on many.
 
-import { busy } from "../components.js";
+import { busy, idle } from "../components.js";
 import { announce, find, setText } from "../dom.js";
 import { shortcut } from "../shortcuts.js";
 import { toast } from "../toast.js";
@@ -31,6 +31,7 @@ export class Start {
       this.form.elements.prompt.value = "";
       preferAgent(this.form.elements.executor);
       this.#say("");
+      idle(find("[type=submit]", this.form));
     }
     this.dialog.showModal();
     this.form.elements.executor?.focus();
