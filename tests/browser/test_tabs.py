@@ -277,6 +277,7 @@ def test_who_does_not_fit_into_the_bundle_waits_and_no_request_hangs(
     page.evaluate(TRY_AGAIN)
     assert page.evaluate("bundles") == 0, "for nothing, all others were connected anew"
     page.evaluate("managers.slice(-9, -6).forEach((manager) => manager.close())")
-    wait_for(lambda: subscribers(api) == fit)
+    # Those that wait may have tried again by themselves.
+    wait_for(lambda: subscribers(api) in (fit, fit + 2))
     page.evaluate(TRY_AGAIN)
     wait_for(lambda: states(page) == ["idle"] * 3 + ["live"] * (2 + fit))
