@@ -157,9 +157,8 @@ def load() -> None:
     """Loads all that asks for no settings, or asks for them each time it needs one: each fork has its own."""
     name = os.environ["DJANGO_SETTINGS_MODULE"]
     with tempfile.TemporaryDirectory() as nothing, mock.patch.dict(os.environ, VIBE_DATA=nothing):
-        if (
-            name == "vibe.settings"
-        ):  # Those of the site have daphne as an app, and loaded it cannot be shared.
+        # Those of the site have daphne as an app, and loaded it cannot be shared.
+        if name == "vibe.settings":
             load_apps()
         for library in LIBRARIES[name]:
             __import__(library)
