@@ -54,10 +54,11 @@ class Run:
             **spec,
         }
 
-    def launch(self, **env: str) -> subprocess.CompletedProcess[str]:
+    def launch(self, *options: str, **env: str) -> subprocess.CompletedProcess[str]:
+        """The first process of the supervisor; `options` are of Python."""
         (self.folder / "spec.json").write_text(json.dumps(self.spec))
         return subprocess.run(
-            [sys.executable, "-I", "-S", str(ROOT / "tasks" / "supervisor.py"), str(self.folder)],
+            [sys.executable, "-I", "-S", *options, str(ROOT / "tasks" / "supervisor.py"), str(self.folder)],
             env={"PATH": os.environ["PATH"], **env},
             capture_output=True,
             text=True,

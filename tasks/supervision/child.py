@@ -5,7 +5,6 @@ import fcntl
 import os
 import signal
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
 
 from tasks.supervision import processes
 
@@ -20,12 +19,13 @@ class CannotStart(Exception):
     """The program could not be started; the message says why."""
 
 
-class Pipes(NamedTuple):
+class Pipes:
     """The supervisor's ends of the child's pipes; `stdin` is -1 where the child has none."""
 
-    stdin: int
-    stdout: int
-    stderr: int
+    def __init__(self, stdin: int, stdout: int, stderr: int) -> None:
+        self.stdin = stdin
+        self.stdout = stdout
+        self.stderr = stderr
 
 
 def become_subreaper() -> None:

@@ -10,11 +10,16 @@
 | exit.json | how it ended; written last, atomically |
 """
 
+from __future__ import annotations
+
 import contextlib
 import fcntl
 import json
 import os
-from typing import Any
+
+TYPE_CHECKING = False  # to load `typing` would take longer than all the rest of the supervisor
+if TYPE_CHECKING:
+    from typing import Any
 
 LOG = "log.jsonl"
 _EXIT_ROOM = 4096

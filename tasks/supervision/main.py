@@ -15,17 +15,22 @@ once the child has started (or has not, which exit.json then says). What spec.js
 The child's environment is the supervisor's own: it may hold secrets, so no file keeps it.
 """
 
+from __future__ import annotations
+
 import contextlib
 import os
 import select
 import signal
 import sys
-from typing import Any
 
 from tasks.supervision import child, processes
 from tasks.supervision.folder import RunFolder
 from tasks.supervision.output import Output
 from tasks.supervision.records import Clock
+
+TYPE_CHECKING = False  # as in folder.py
+if TYPE_CHECKING:
+    from typing import Any
 
 _TICK = 1.0  # seconds between looks at what nobody tells: the stop file, the log's fate
 _LINGER = 1.0  # seconds that processes left behind by the child may take to end by themselves

@@ -4,16 +4,15 @@ import contextlib
 import os
 import signal
 from collections.abc import Iterator
-from typing import NamedTuple
 
 
-class Process(NamedTuple):
-    pid: int
-    state: str
-    parent: int
-    group: int
-    session: int
-    start_time: int  # clock ticks since boot
+class Process:
+    def __init__(self, pid: int, parent: int, group: int, session: int, start_time: int) -> None:
+        self.pid = pid
+        self.parent = parent
+        self.group = group
+        self.session = session
+        self.start_time = start_time  # clock ticks since boot
 
 
 def look(pid: int) -> Process | None:
@@ -27,7 +26,7 @@ def look(pid: int) -> Process | None:
     if not fields or fields[0] in b"ZX":
         return None
     parent, group, session = int(fields[1]), int(fields[2]), int(fields[3])
-    return Process(pid, fields[0].decode(), parent, group, session, int(fields[19]))
+    return Process(pid, parent, group, session, int(fields[19]))
 
 
 def newest_first() -> Iterator[Process]:

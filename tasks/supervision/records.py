@@ -8,8 +8,8 @@ goes on in the next record of the same type.
 
 import codecs
 import time
-from _json import encode_basestring as quote  # the json module itself would double the start's cost
 from collections.abc import Callable, Iterator
+from json.encoder import encode_basestring as quote
 
 # What a record needs around its content, the frame of the event stream included.
 OVERHEAD = 256

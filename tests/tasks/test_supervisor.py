@@ -48,6 +48,15 @@ def test_it_stays_small(folder: Path) -> None:
     assert memory < 15 * 1024
 
 
+def test_its_start_loads_nothing_that_takes_longer_than_all_the_rest(folder: Path) -> None:
+    run = sh(folder, "true")
+    told = run.launch("-X", "importtime").stderr
+    run.finish()
+    loaded = {line.rpartition("|")[2].strip() for line in told.splitlines()}
+    assert "tasks.supervision.main" in loaded
+    assert not loaded & {"asyncio", "dataclasses", "inspect", "pathlib", "subprocess", "traceback", "typing"}
+
+
 def test_it_is_no_child_of_whoever_starts_it(folder: Path) -> None:
     run = sh(folder, "sleep 30").start()
     fields = Path(f"/proc/{run.state()['pid']}/stat").read_text().rpartition(")")[2].split()
