@@ -27,8 +27,8 @@ settings.load_profile("any machine")
 
 def pytest_collection_finish() -> None:
     """A million objects that stay need not be looked through whenever garbage is collected, which tests do, too."""
-    gc.collect()
     gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture(scope="session")

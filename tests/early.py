@@ -5,6 +5,7 @@ pytest-django reads the settings from that before any conftest is loaded.
 """
 
 import atexit
+import gc
 import os
 import shutil
 import signal
@@ -21,5 +22,7 @@ os.environ["DJANGO_SETTINGS_MODULE"] = "vibe.settings"
 # Nothing here speaks TLS, and each of hundreds of HTTP clients would load the certificates of all the world.
 os.environ["SSL_CERT_DIR"] = os.environ["VIBE_DATA"]
 os.environ.pop("SSL_CERT_FILE", None)
+# Until all tests are collected nothing goes away that would be worth looking for (tests/conftest.py goes on).
+gc.disable()
 # As at a terminal, even if the suite was started in the background, where a shell has it ignored.
 signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -183,7 +183,7 @@ def test_the_admin_has_output_and_changes_live(
     api: Api, browser: Browser, server: LiveServer, signed_in: Any, tmp_path: Path
 ) -> None:
     gate = tmp_path / "gate"
-    script = f'echo begun; echo x > file; while [ ! -e "{gate}" ]; do sleep 0.02; done; echo ended'
+    script = f'echo begun; echo x > file; while [ ! -e "{gate}" ]; do sleep 0.1; done; echo ended'
     body = {"task_id": api.task(api.project(), "Seen there"), "executor": "script", "prompt": script}
     attempt = api("POST", "/api/task-attempts", body)["id"]
     (run,) = api("GET", f"/api/processes?task_attempt_id={attempt}")

@@ -112,7 +112,7 @@ def test_many_tabs_with_logs_of_their_own_are_all_live_at_once(
     """Three pages of tasks, and some that only read: each two streams, and more than a browser has connections."""
     project = api.project("One", "Two", "Three")
     script = (
-        f"for n in 1 2 3; do until [ -e {tmp_path}/$n ]; do sleep 0.02; done; echo line $n; done; sleep 600"
+        f"for n in 1 2 3; do until [ -e {tmp_path}/$n ]; do sleep 0.1; done; echo line $n; done; sleep 600"
     )
     runs = []
     for task in api.tasks(project).values():

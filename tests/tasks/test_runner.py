@@ -450,7 +450,7 @@ def test_a_follow_up_waits_for_the_setup_that_failed_before(
     project.save()
     attempt = start(task, "echo never")
     ended(agent(attempt))
-    script = "echo begun; while [ ! -e go ]; do sleep 0.02; done"
+    script = "echo begun; while [ ! -e go ]; do sleep 0.1; done"
     Project.objects.filter(pk=project.pk).update(setup_script=script)
     second = runner.follow_up(TaskAttempt.objects.get(pk=attempt.pk), "echo set up", None)
     setup = attempt.processes.filter(run_reason="setupscript").latest("created_at")

@@ -33,7 +33,7 @@ class Runs:
         return dict(self.api("POST", "/api/task-attempts", body))
 
     def gated(self, script: str) -> str:
-        wait = f'while [ ! -e "{self.folder}/$1" ]; do sleep 0.02; done'
+        wait = f'while [ ! -e "{self.folder}/$1" ]; do sleep 0.1; done'
         return f"gate() {{ {wait}; }}\n{script}"
 
     def open_gate(self, name: str) -> None:
