@@ -163,22 +163,31 @@ def run(
     return Result(process.returncode, stdout, stderr)
 
 
+def objects_of(repo: str | Path, *names: str) -> list[str | None]:
+    """The ids that full references or ids stand for, `^{commit}` or `^{tree}` behind them; None where there is none."""
+    # No reference has these in its name, and in what git reads here they end one.
+    given = ["" if {"\n", "\0"} & set(name) else name for name in names]
+    asked = os.fsencode("".join(f"{name}\n" for name in given))
+    found = run("cat-file", "--batch-check=%(objectname)", cwd=repo, stdin=asked, accept=(0, 128))
+    answers = [None if " " in line else line for line in found.text.split("\n") if line]
+    return answers + [None] * (len(names) - len(answers))
+
+
+def commits_of(repo: str | Path, *names: str) -> list[str | None]:
+    """The commits that full references or object ids stand for; None where there is none."""
+    return objects_of(repo, *(f"{name}^{{commit}}" for name in names))
+
+
 def commit_of(repo: str | Path, name: str) -> str | None:
-    """The commit a full reference or an object id stands for; None where there is none."""
-    found = run(
-        "rev-parse",
-        "--verify",
-        "--quiet",
-        "--end-of-options",
-        f"{name}^{{commit}}",
-        cwd=repo,
-        accept=(0, 1, 128),
-    )
-    return found.text if found.code == 0 and found.text else None
+    return commits_of(repo, name)[0]
+
+
+def branch_commits(repo: str | Path, *branches: str) -> list[str | None]:
+    return commits_of(repo, *(f"refs/heads/{branch}" for branch in branches))
 
 
 def branch_commit(repo: str | Path, branch: str) -> str | None:
-    return commit_of(repo, f"refs/heads/{branch}")
+    return branch_commits(repo, branch)[0]
 
 
 def real_ref(repo: str | Path, branch: str) -> str:

@@ -51,7 +51,7 @@ def last_commit(repo: Path, attempt: TaskAttempt) -> str:
     """The commit with the last state of an attempt; its base where none is left."""
     references = (worktrees.merged_ref(attempt.pk), attempt.kept_ref, f"refs/heads/{attempt.branch}")
     try:
-        found = (git.commit_of(repo, reference) for reference in references if reference)
+        found = git.commits_of(repo, *filter(None, references))
         return next((commit for commit in found if commit), attempt.base_commit)
     except git.GitError as error:
         logger.warning("The last state of attempt %s cannot be read: %s", attempt.pk, error)

@@ -130,11 +130,15 @@ def _worktree(attempt: TaskAttempt) -> Path | None:
     return folder if folder is not None and folder.joinpath(".git").exists() else None
 
 
-def _branch_commit(repo: Path, branch: str) -> str:
-    found = git.branch_commit(repo, branch)
-    if found is None:
-        raise Refused(f"The repository {repo} has no branch {branch!r} any more.")
-    return found
+def _tips(repo: Path, attempt: TaskAttempt) -> tuple[str, str]:
+    """The commits of the attempt's branch and of its target branch; Refused where one of them is gone."""
+    tips = []
+    names = (attempt.branch, attempt.target_branch)
+    for name, commit in zip(names, git.branch_commits(repo, *names), strict=True):
+        if commit is None:
+            raise Refused(f"The repository {repo} has no branch {name!r} any more.")
+        tips.append(commit)
+    return tips[0], tips[1]
 
 
 def _check_worktree(folder: Path, branch: str, tip: str) -> None:
@@ -153,8 +157,7 @@ def _check_worktree(folder: Path, branch: str, tip: str) -> None:
 
 def _plan_merge(attempt: TaskAttempt, strategy: str, user: User) -> Operation:
     repo, folder = Path(attempt.task.project.repo_path), _worktree(attempt)
-    old = _branch_commit(repo, attempt.branch)
-    target = _branch_commit(repo, attempt.target_branch)
+    old, target = _tips(repo, attempt)
     env = identity.environment(repo, user)
     tip = _with_leftovers(attempt, folder, old, env)
     if tip == attempt.base_commit:
@@ -236,8 +239,7 @@ def _checked_out(repo: Path, ref: str, old: str, new: str) -> FileUpdate | None:
 
 def _plan_rebase(attempt: TaskAttempt, user: User) -> Operation:
     repo, folder = Path(attempt.task.project.repo_path), _worktree(attempt)
-    old = _branch_commit(repo, attempt.branch)
-    target = _branch_commit(repo, attempt.target_branch)
+    old, target = _tips(repo, attempt)
     env = identity.environment(repo, user)
     files = None
     try:
@@ -280,11 +282,11 @@ def _carried_along(repo: Path, folder: Path, old: str, new: str, env: dict[str, 
 
 def _plan_discard(attempt: TaskAttempt, user: User) -> Operation:
     repo, folder = Path(attempt.task.project.repo_path), _worktree(attempt)
-    tip = git.branch_commit(repo, attempt.branch)
+    ref = worktrees.kept_ref(attempt.pk)
+    tip, before = git.commits_of(repo, f"refs/heads/{attempt.branch}", ref)
     env = identity.environment(repo, user)
     kept = _kept(repo, attempt, folder, tip, env)
-    ref = worktrees.kept_ref(attempt.pk)
-    moves = [Move(ref, git.commit_of(repo, ref) or "", kept)] if kept else []
+    moves = [Move(ref, before or "", kept)] if kept else []
     if tip is not None:
         moves.append(Move(f"refs/heads/{attempt.branch}", tip, ""))
     return Operation(

@@ -69,11 +69,10 @@ def _status(attempt: TaskAttempt) -> Status:
     nothing = Status(attempt.target_branch)
     if attempt.outcome != TaskAttempt.Outcome.OPEN or not attempt.base_commit or not repo.is_dir():
         return nothing
-    tip, target = git.branch_commit(repo, attempt.branch), git.branch_commit(repo, attempt.target_branch)
+    tip, target = git.branch_commits(repo, attempt.branch, attempt.target_branch)
     if tip is None or target is None:
         return nothing
-    counted = git.run("rev-list", "--left-right", "--count", f"{target}...{tip}", cwd=repo).text
-    behind, ahead = map(int, counted.split())
+    ahead, behind = _apart(repo, tip, target)
     worktree = Path(attempt.worktree) if attempt.worktree else None
     if worktree is not None and not worktree.joinpath(".git").exists():
         worktree = None
@@ -87,6 +86,15 @@ def _status(attempt: TaskAttempt) -> Status:
     except git.TookTooLong as error:
         problem = f"Whether a merge would conflict is not known, as a program did not end. {error.reason}"
     return Status(attempt.target_branch, ahead, behind, dirty, conflicts, problem)
+
+
+def _apart(repo: Path, tip: str, target: str) -> tuple[int, int]:
+    """How many commits each has that the other lacks."""
+    if tip == target:
+        return 0, 0
+    counted = git.run("rev-list", "--left-right", "--count", f"{tip}...{target}", cwd=repo).text
+    ahead, behind = map(int, counted.split())
+    return ahead, behind
 
 
 def _conflicts(repo: Path, worktree: Path | None, tip: str, target: str) -> tuple[str, ...]:

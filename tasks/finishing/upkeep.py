@@ -61,9 +61,10 @@ def _holds_work(repo: Path, folder: Path) -> bool:
 
 
 def _drop_merged_branch(repo: Path, attempt: TaskAttempt) -> None:
-    tip = git.branch_commit(repo, attempt.branch)
-    if tip is not None and tip == git.commit_of(repo, worktrees.merged_ref(attempt.pk)):
-        git.run("update-ref", "-d", f"refs/heads/{attempt.branch}", tip, cwd=repo)
+    branch = f"refs/heads/{attempt.branch}"
+    tip, merged = git.commits_of(repo, branch, worktrees.merged_ref(attempt.pk))
+    if tip is not None and tip == merged:
+        git.run("update-ref", "-d", branch, tip, cwd=repo)
 
 
 def expire_kept_refs(days: float = KEPT_DAYS) -> int:

@@ -130,3 +130,38 @@ def test_checkouts_names_the_branch_of_each_worktree(repository: Path, tmp_path:
         tmp_path / "si de": "side",
         tmp_path / "loose": None,
     }
+
+
+class TestObjectsOf:
+    def test_answers_in_the_order_of_the_names(self, repository: Path) -> None:
+        plain(repository, "branch", "other")
+        second = plain(repository, "commit-tree", "-m", "second", "-p", "HEAD", "HEAD^{tree}").strip()
+        plain(repository, "update-ref", "refs/heads/main", second)
+        plain(repository, "tag", "-a", "-m", "", "annotated", "other")
+        first, tree = plain(repository, "rev-parse", "other", "HEAD^{tree}").split()
+        names = ["refs/heads/main", "refs/heads/gone", "refs/tags/annotated", "HEAD", f"{second}^"]
+        assert git.commits_of(repository, *names) == [second, None, first, second, first]
+        assert git.objects_of(repository, "HEAD^{tree}", "gone^{tree}", tree) == [tree, None, tree]
+        assert git.branch_commits(repository, "other", "main") == [first, second]
+
+    @pytest.mark.parametrize(
+        "name",
+        [
+            "", "HEAD missing", "main\nrefs/heads/main", "HEAD\0", "--all", "refs/heads/broken", "refs/tags/tree",
+            "abcd" * 10, "\udcff",
+        ],
+    )  # fmt: skip
+    def test_what_is_no_commit_moves_no_other_answer(self, repository: Path, name: str) -> None:
+        repository.joinpath(".git/refs/heads/broken").write_text("1234" * 10 + "\n")
+        plain(repository, "tag", "tree", "HEAD^{tree}")
+        main = git.branch_commit(repository, "main")
+        assert main is not None
+        assert git.commits_of(repository, "HEAD", name, "HEAD") == [main, None, main]
+        assert git.commit_of(repository, name) is None
+
+    def test_a_branch_without_a_commit(self, tmp_path: Path) -> None:
+        plain(tmp_path, "init", "-q", "empty")
+        assert git.objects_of(tmp_path / "empty", "HEAD^{commit}", "HEAD^{tree}") == [None, None]
+
+    def test_no_repository(self, tmp_path: Path) -> None:
+        assert git.commits_of(tmp_path, "HEAD", "refs/heads/main") == [None, None]
