@@ -18,6 +18,7 @@ from typing import Final
 from tasks.errors import Refused
 
 TIMEOUT_SECONDS: Final = 600.0
+_LONGEST_NAME: Final = 64 * 1024
 EMPTY_TREE: Final = "4b825dc642cb6eb9a060e54bf8d69288fbee4904"
 
 _CONFIG: Final = (
@@ -222,16 +223,36 @@ def is_held(repo: str | Path, commit: str) -> bool:
     return bool(run("for-each-ref", "--count=1", "--contains", commit, cwd=repo).stdout)
 
 
-def git_folder(worktree: str | Path, name: str = "") -> Path:
-    """The git folder of this worktree, or where a file of it lies (`index`, `info/exclude`), absolute."""
-    question = ("--git-path", name) if name else ("--git-dir",)
-    found = run("rev-parse", *question, cwd=worktree).text
-    return Path(worktree, found)
+def git_folder(worktree: str | Path) -> Path:
+    """The git folder of this worktree, absolute. In it lies what is this worktree's own: `HEAD`, `index`, `MERGE_HEAD`.
+
+    It is `.git`, or, where that is a file, the folder named there: `gitdir: PATH` (gitrepository-layout(5)).
+    """
+    found = Path(worktree, ".git")
+    found = _named_in(found, "gitdir: ") or found
+    if os.path.lexists(found / "HEAD"):
+        return found
+    # Git knows of other places, or says what is wrong.
+    return Path(worktree, run("rev-parse", "--git-dir", cwd=worktree).text)
 
 
 def common_folder(worktree: str | Path) -> Path:
-    """The git folder that all worktrees of the repository share."""
-    return Path(worktree, run("rev-parse", "--git-common-dir", cwd=worktree).text)
+    """The git folder that all worktrees of the repository share: the one that `commondir` in this worktree's names."""
+    folder = git_folder(worktree)
+    return _named_in(folder / "commondir") or folder
+
+
+def _named_in(file: Path, prefix: str = "") -> Path | None:
+    """The folder that a file of git's names, as git resolves it: relative to the folder where it found the file."""
+    try:
+        if not file.is_file():
+            return None
+        with open(file, "rb") as opened:
+            text = os.fsdecode(opened.read(_LONGEST_NAME)).rstrip("\r\n")
+        name = text.removeprefix(prefix)
+        return Path(os.path.realpath(file.parent / name)) if name and text.startswith(prefix) else None
+    except (OSError, ValueError):  # gone meanwhile, unreadable, or no path at all
+        return None
 
 
 def checkouts(repo: str | Path) -> dict[Path, str | None]:

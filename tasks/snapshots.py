@@ -28,7 +28,7 @@ class Snapshot:
 @contextmanager
 def index_copy(worktree: Path) -> Iterator[dict[str, str]]:
     """The environment that makes git use a copy of the worktree's index, thrown away afterwards."""
-    real = git.git_folder(worktree, "index")
+    real = git.git_folder(worktree) / "index"
     with tempfile.TemporaryDirectory(prefix="vibe-index-") as folder:
         copy = Path(folder, "index")
         if real.exists():

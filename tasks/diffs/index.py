@@ -48,7 +48,7 @@ class PrivateIndex:
         self.worktree = worktree
         self.env = {"GIT_INDEX_FILE": str(file)}
         self.file = file
-        self._real = git.git_folder(worktree, "index")
+        self._real = git.git_folder(worktree) / "index"
         self._empty_blob = git.run("hash-object", "-t", "blob", "--stdin", cwd=worktree).text
         self._added: set[str] = set()
 

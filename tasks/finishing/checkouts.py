@@ -60,7 +60,7 @@ class Checkout:
 
     def __init__(self, folder: Path, holder: str) -> None:
         self.folder = folder
-        self._index = git.git_folder(folder, "index")
+        self._index = git.git_folder(folder) / "index"
         self._lock = self._index.with_name("index.lock")
         self._mark = f"{_MARK}{holder}\n"
         self._place = tempfile.mkdtemp(prefix="vibe-index-")

@@ -163,7 +163,7 @@ def _make_whole(folder: Path, inner: Path) -> None:
     """A submodule's git folder lies in that of the worktree and would go with it: it is put into the submodule."""
     found = git.run("rev-parse", "--absolute-git-dir", cwd=inner, accept=(0, 128))
     place = Path(found.text)
-    if found.code or not place.is_relative_to(git.git_folder(folder, "modules")):
+    if found.code or not place.is_relative_to(git.git_folder(folder) / "modules"):
         return
     git.run("config", "--file", place / "config", "--unset-all", "core.worktree", cwd=folder, accept=(0, 5))
     whole = inner / ".git.whole"
@@ -247,7 +247,7 @@ def _locks(repo: Path, operation: Operation) -> list[Path]:
     for folder in {_folder_of_git(operation), operation.fresh_index} - {""}:
         if Path(folder, ".git").exists():
             names = ["HEAD", "ORIG_HEAD", *(["index"] if folder == operation.fresh_index else [])]
-            found += [git.git_folder(folder, f"{name}.lock") for name in names]
+            found += [git.git_folder(folder) / f"{name}.lock" for name in names]
     return found
 
 

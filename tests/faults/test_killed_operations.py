@@ -200,10 +200,10 @@ def test_locks_of_a_killed_git_are_removed(
     plan = PLANS[name](attempt, user)
     journal.write(plan)
     place = Path(plan.files.folder) if plan.files else tmp_path / "r"
-    left = [tmp_path / "r/.git" / f"{plan.moves[-1].ref}.lock", git.git_folder(place, "HEAD.lock")]
+    left = [tmp_path / "r/.git" / f"{plan.moves[-1].ref}.lock", git.git_folder(place) / "HEAD.lock"]
     if name == "merge":
         left += [
-            git.git_folder(Path(str(attempt.worktree)), f"{lock}.lock") for lock in ("index", "ORIG_HEAD")
+            git.git_folder(Path(str(attempt.worktree))) / f"{lock}.lock" for lock in ("index", "ORIG_HEAD")
         ]
     if name == "discard":
         left.append(tmp_path / "r/.git/packed-refs.lock")

@@ -45,7 +45,7 @@ def everything(repository: Path) -> dict[str, object]:
             plain(place, "status", "--porcelain"),
             plain(place, "symbolic-ref", "HEAD"),
         )
-        assert not git.git_folder(place, "index.lock").exists()
+        assert not (git.git_folder(place) / "index.lock").exists()
     return state
 
 

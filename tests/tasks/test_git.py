@@ -2,6 +2,7 @@
 
 import os
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from tasks import git
 from tasks.errors import Refused
 from tests.repositories import git as plain
+from tests.repositories import make_repository
 
 ROOTS = [Path(tempfile.gettempdir())]
 
@@ -165,3 +167,137 @@ class TestObjectsOf:
 
     def test_no_repository(self, tmp_path: Path) -> None:
         assert git.commits_of(tmp_path, "HEAD", "refs/heads/main") == [None, None]
+
+
+def usual(repository: Path, place: Path) -> Path:
+    return repository
+
+
+def linked(repository: Path, place: Path) -> Path:
+    worktree = place / "a wörk\ntree"
+    plain(repository, "worktree", "add", "-q", "-b", "side", str(worktree))
+    return worktree
+
+
+def linked_by_a_relative_path(repository: Path, place: Path) -> Path:
+    worktree = linked(repository, place)
+    told = worktree / ".git"
+    folder = told.read_text().removeprefix("gitdir: ").strip()
+    told.write_text(f"gitdir: {os.path.relpath(folder, worktree)}\n")
+    return worktree
+
+
+def submodule(repository: Path, place: Path) -> Path:
+    inner = make_repository(place / "inner")
+    plain(repository, "-c", "protocol.file.allow=always", "submodule", "add", "-q", str(inner), "deep/sub")
+    return repository / "deep/sub"
+
+
+def submodule_of_a_linked_one(repository: Path, place: Path) -> Path:
+    submodule(repository, place)
+    plain(repository, "commit", "-q", "-m", "submodule")
+    worktree = linked(repository, place)
+    plain(worktree, "-c", "protocol.file.allow=always", "submodule", "update", "-q", "--init")
+    return worktree / "deep/sub"
+
+
+def linked_from_a_submodule(repository: Path, place: Path) -> Path:
+    return linked(submodule(repository, place), place)
+
+
+def separate(repository: Path, place: Path) -> Path:
+    plain(repository, "init", "-q", "--separate-git-dir", str(place / "else where "))
+    return repository
+
+
+def folder_behind_a_link(repository: Path, place: Path) -> Path:
+    repository.joinpath(".git").rename(place / "moved")
+    repository.joinpath(".git").symlink_to(place / "moved")
+    return repository
+
+
+def file_behind_a_link(repository: Path, place: Path) -> Path:
+    worktree = linked_by_a_relative_path(repository, place)
+    (place / "far/away").mkdir(parents=True)
+    (worktree / ".git").rename(place / "far/away/file")
+    (worktree / ".git").symlink_to(place / "far/away/file")
+    return worktree
+
+
+def reached_by_a_link(repository: Path, place: Path) -> Path:
+    (place / "link").symlink_to(linked_by_a_relative_path(repository, place))
+    return place / "link"
+
+
+def below_a_link(repository: Path, place: Path) -> Path:
+    """Git writes real paths into its files, but others may write such."""
+    worktree = linked(repository, place)
+    (place / "link").symlink_to(repository)
+    told = worktree / ".git"
+    told.write_text(told.read_text().replace(str(repository), str(place / "link")))
+    return worktree
+
+
+def folder_of_a_repository(repository: Path, place: Path) -> Path:
+    return repository / "src"
+
+
+def no_git_of_its_own(repository: Path, place: Path) -> Path:
+    repository.joinpath("src/.git").mkdir()
+    return repository / "src"
+
+
+class TestGitFolder:
+    @pytest.mark.parametrize(
+        "make",
+        [
+            usual, linked, linked_by_a_relative_path, submodule, submodule_of_a_linked_one,
+            linked_from_a_submodule, separate, folder_behind_a_link, file_behind_a_link, reached_by_a_link,
+            below_a_link,
+        ],
+    )  # fmt: skip
+    def test_is_what_git_says_without_asking_it(
+        self,
+        make: Callable[[Path, Path], Path],
+        repository: Path,
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        worktree = make(repository, tmp_path)
+        places = [said(worktree, "--git-dir"), said(worktree, "--git-common-dir")]
+        own = ["index", "index.lock", "HEAD", "HEAD.lock", "ORIG_HEAD.lock", "MERGE_HEAD", "rebase-merge"]
+        own += ["rebase-apply/head-name", "BISECT_START", "modules"]
+        paths = [said(worktree, "--git-path", name) for name in own]
+        monkeypatch.setenv("PATH", str(tmp_path / "nothing"))
+        assert [git.git_folder(worktree), git.common_folder(worktree)] == places
+        assert [git.git_folder(worktree) / name for name in own] == paths
+
+    @pytest.mark.parametrize("make", [folder_of_a_repository, no_git_of_its_own])
+    def test_of_another_place_is_what_git_says(
+        self, make: Callable[[Path, Path], Path], repository: Path, tmp_path: Path
+    ) -> None:
+        folder = make(repository, tmp_path)
+        assert git.git_folder(folder) == said(folder, "--git-dir")
+        assert git.common_folder(folder).resolve() == said(folder, "--git-common-dir").resolve()
+
+    @pytest.mark.parametrize(
+        "content",
+        ["", "gitdir: ", "gitdir: .\n", "gitdir: nowhere", "gitdir: a\0b", "{git}", "gitdir:{git}", "gitdir: \udcff\n"],
+    )  # fmt: skip
+    def test_file_that_names_none_is_refused_as_git_does(
+        self, content: str, repository: Path, tmp_path: Path
+    ) -> None:
+        folder = tmp_path / "folder"
+        folder.mkdir()
+        told = content.replace("{git}", str(repository / ".git"))
+        folder.joinpath(".git").write_bytes(os.fsencode(told))
+        with pytest.raises(git.GitError) as plainly:
+            git.run("rev-parse", "--git-dir", cwd=folder)
+        for ask in (git.git_folder, git.common_folder):
+            with pytest.raises(git.GitError) as caught:
+                ask(folder)
+            assert caught.value.reason == plainly.value.reason
+
+
+def said(worktree: Path, *question: str) -> Path:
+    return Path(worktree, plain(worktree, "rev-parse", *question).removesuffix("\n"))
