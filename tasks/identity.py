@@ -1,12 +1,24 @@
 """In whose name the board commits: the account's git identity, or the person's who asked where it has none."""
 
 from pathlib import Path
+from typing import Final
 
 from django.contrib.auth.models import User
 
 from tasks import git
 
-FALLBACK = ("Vibe", "vibe@localhost")
+
+def _variables(name: str, email: str) -> dict[str, str]:
+    return {
+        "GIT_AUTHOR_NAME": name,
+        "GIT_AUTHOR_EMAIL": email,
+        "GIT_COMMITTER_NAME": name,
+        "GIT_COMMITTER_EMAIL": email,
+    }
+
+
+NOBODY: Final = _variables("Vibe", "vibe@localhost")
+"""For what the board does by itself, and for commits that are thrown away."""
 
 
 def environment(repo: Path, user: User | None = None) -> dict[str, str]:
@@ -16,13 +28,7 @@ def environment(repo: Path, user: User | None = None) -> dict[str, str]:
     found = git.run("var", "GIT_COMMITTER_IDENT", cwd=repo, accept=(0, 1, 128), env=strict)
     if found.code == 0:
         return {}
-    name, email = FALLBACK
-    if user is not None:
-        name = user.get_full_name() or user.get_username()
-        email = user.email or f"{user.get_username()}@localhost"
-    return {
-        "GIT_AUTHOR_NAME": name,
-        "GIT_AUTHOR_EMAIL": email,
-        "GIT_COMMITTER_NAME": name,
-        "GIT_COMMITTER_EMAIL": email,
-    }
+    if user is None:
+        return NOBODY
+    name = user.get_full_name() or user.get_username()
+    return _variables(name, user.email or f"{user.get_username()}@localhost")

@@ -44,10 +44,18 @@ def take(worktree: Path) -> Snapshot:
 
 def take_into(worktree: Path, env: dict[str, str]) -> Snapshot:
     """The same into the index that `env` names, which afterwards matches the worktree."""
-    head = git.commit_of(worktree, "HEAD")
+    head, committed = git.objects_of(worktree, "HEAD^{commit}", "HEAD^{tree}")
+    tree = tree_into(worktree, env)
+    if committed is None:
+        # Of a commit whose tree is missing git says so.
+        committed = git.tree_of(worktree, head) if head else git.EMPTY_TREE
+    return Snapshot(head or "", tree, tree != committed)
+
+
+def tree_into(worktree: Path, env: dict[str, str]) -> str:
+    """The tree of such a snapshot alone."""
     _add_all(worktree, env)
-    tree = git.run("write-tree", cwd=worktree, env=env).text
-    return Snapshot(head or "", tree, tree != (git.tree_of(worktree, head) if head else git.EMPTY_TREE))
+    return git.run("write-tree", cwd=worktree, env=env).text
 
 
 def staged_alone(worktree: Path, taken: Snapshot, identity: dict[str, str]) -> str:

@@ -102,7 +102,6 @@ def _conflicts(repo: Path, worktree: Path | None, tip: str, target: str) -> tupl
     with merging.throwaway_objects(repo) as env:
         if worktree is not None:
             with snapshots.index_copy(worktree) as index:
-                taken = snapshots.take_into(worktree, env | index)
-            author = identity.environment(repo)
-            tip = merging.commit(repo, taken.tree, [tip], "uncommitted work", env | author)
+                tree = snapshots.tree_into(worktree, env | index)
+            tip = merging.commit(repo, tree, [tip], "uncommitted work", env | identity.NOBODY)
         return merging.merge(repo, target, tip, env).conflicts

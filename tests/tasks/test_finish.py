@@ -9,7 +9,7 @@ from django.conf import settings as django_settings
 from django.contrib.auth.models import User
 from django.test import Client
 
-from tasks import diffs, git, worktrees
+from tasks import diffs, git, snapshots, worktrees
 from tasks.errors import Refused
 from tasks.finishing import finish, journal, merging, operations, standing
 from tasks.models import TaskAttempt
@@ -104,6 +104,12 @@ class TestObjectThatIsMissing:
         lose(repository, whose)
         with pytest.raises(git.GitError, match=r"Could not read|not something we can merge"):
             merging.merge(repository, ours, theirs)
+
+    def test_is_no_dirty_worktree(self, repository: Path) -> None:
+        lose(repository, "HEAD^{tree}")
+        (repository / "new").touch()
+        with pytest.raises(git.GitError, match="Needed a single revision"):
+            snapshots.take(repository)
 
     def test_refuses_a_merge_and_the_status(
         self, attempt: TaskAttempt, repository: Path, admin: User
