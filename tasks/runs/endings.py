@@ -89,11 +89,17 @@ def write_end(folder: RunFolder, message: str, *, reason: str, kind: str = "syst
     return how
 
 
-def remember_before(process: ExecutionProcess, folder: RunFolder) -> None:
-    """Keeps what the worktree holds before an agent starts, to see afterwards whether it changed anything."""
-    if process.run_reason == RunReason.CODINGAGENT and process.task_attempt.worktree:
-        found = snapshots.take(_worktree(process.task_attempt))
+def remember_before(process: ExecutionProcess, folder: RunFolder) -> str:
+    """Keeps what the worktree holds before an agent starts, to see afterwards whether it changed anything.
+
+    Before any run it returns the commit that is checked out.
+    """
+    attempt = process.task_attempt
+    if process.run_reason == RunReason.CODINGAGENT and attempt.worktree:
+        found = snapshots.take(_worktree(attempt))
         folder.write(folder.file(_BEFORE), {"head": found.head, "tree": found.tree})
+        return found.head
+    return git.commit_of(attempt.worktree or "", "HEAD") or ""
 
 
 def move_task(task_id: Any, status: str, *, unless: tuple[str, ...] = ()) -> None:

@@ -66,8 +66,7 @@ def _ensure_worktree(process: ExecutionProcess, folder: RunFolder) -> None:
 
 
 def _remember(process: ExecutionProcess, folder: RunFolder) -> None:
-    endings.remember_before(process, folder)
-    head = git.commit_of(process.task_attempt.worktree or "", "HEAD") or ""
+    head = endings.remember_before(process, folder)
     with actor("runner"), transaction.atomic():
         process.before_head_commit = head
         process.save(update_fields=["before_head_commit", "updated_at"])
