@@ -44,11 +44,11 @@ def create(project: Project, attempt_id: UUID, title: str, target_branch: str) -
     What an earlier call for the same attempt left when the server was killed in its middle is removed first.
     """
     repo = git.check_repository(project.repo_path, settings.VIBE_REPO_ROOTS).path
-    base = git.branch_commit(repo, target_branch)
+    path, branch = folder_of(attempt_id), branch_of(attempt_id, title)
+    base, tip = git.branch_commits(repo, target_branch, branch)
     if base is None:
         raise Refused(f"The repository {repo} has no branch {target_branch!r}.", 422)
-    path, branch = folder_of(attempt_id), branch_of(attempt_id, title)
-    _clear_leftovers(repo, path, branch, base)
+    _clear_leftovers(repo, path, branch, tip, base)
     with _undone_on_failure(repo, path, branch):
         _add(repo, path, branch, base)
         notes = copy_files(repo, path, project.copy_files)
@@ -70,8 +70,7 @@ def _why_not(repo: Path, branch: str, error: git.GitError) -> str:
     return f"git cannot make the worktree: {error.reason}"
 
 
-def _clear_leftovers(repo: Path, path: Path, branch: str, base: str) -> None:
-    tip = git.branch_commit(repo, branch)
+def _clear_leftovers(repo: Path, path: Path, branch: str, tip: str | None, base: str) -> None:
     if tip is None and not path.exists():
         return
     if tip is not None and not git.is_ancestor(repo, tip, base):
