@@ -4,6 +4,7 @@ import logging
 import os
 import shutil
 import time
+from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Final
@@ -83,26 +84,27 @@ def expire_kept_refs(days: float = KEPT_DAYS) -> int:
 
 def _expire(repo: Path, oldest: float) -> int:
     count = 0
-    for line in _references(repo, worktrees.KEPT_REFS):
-        moment, ref = line.split(" ", 1)
-        if int(moment) < oldest:
-            git.run("update-ref", "-d", ref, cwd=repo)
-            for attempt in TaskAttempt.objects.filter(kept_ref=ref):
-                attempt.kept_ref = ""
-                attempt.save(update_fields=["kept_ref", "updated_at"])
-            count += 1
-    for line in _references(repo, worktrees.MERGED_REFS):
-        moment, ref = line.split(" ", 1)
-        attempt_id = ref.removeprefix(worktrees.MERGED_REFS)
-        if int(moment) < oldest and not _exists(attempt_id):
-            git.run("update-ref", "-d", ref, cwd=repo)
-            count += 1
+    for moment, ref in _references(repo, worktrees.KEPT_REFS, worktrees.MERGED_REFS):
+        if moment >= oldest or _is_needed(ref):
+            continue
+        git.run("update-ref", "-d", ref, cwd=repo)
+        for attempt in TaskAttempt.objects.filter(kept_ref=ref):
+            attempt.kept_ref = ""
+            attempt.save(update_fields=["kept_ref", "updated_at"])
+        count += 1
     return count
 
 
-def _references(repo: Path, prefix: str) -> list[str]:
-    found = git.run("for-each-ref", "--format=%(committerdate:unix) %(refname)", prefix, cwd=repo).text
-    return [line for line in found.split("\n") if line]
+def _references(repo: Path, *prefixes: str) -> Iterator[tuple[int, str]]:
+    found = git.run("for-each-ref", "--format=%(committerdate:unix) %(refname)", *prefixes, cwd=repo).text
+    for line in filter(None, found.split("\n")):
+        moment, ref = line.split(" ", 1)
+        yield int(moment), ref
+
+
+def _is_needed(ref: str) -> bool:
+    """Whether a merged attempt shows its diff from there."""
+    return ref.startswith(worktrees.MERGED_REFS) and _exists(ref.removeprefix(worktrees.MERGED_REFS))
 
 
 def _exists(attempt_id: str) -> bool:
