@@ -202,6 +202,12 @@ def tree_of(repo: str | Path, commit: str) -> str:
     return run("rev-parse", "--verify", "--end-of-options", f"{commit}^{{tree}}", cwd=repo).text
 
 
+def trees_of(repo: str | Path, *commits: str) -> list[str]:
+    found = objects_of(repo, *(f"{commit}^{{tree}}" for commit in commits))
+    # Of one that has none git says why.
+    return [tree or tree_of(repo, commit) for commit, tree in zip(commits, found, strict=True)]
+
+
 def head_branch(worktree: str | Path) -> str | None:
     """The branch that is checked out; None when HEAD is detached."""
     found = run("symbolic-ref", "--quiet", "HEAD", cwd=worktree, accept=(0, 1))
@@ -256,7 +262,8 @@ def _named_in(file: Path, prefix: str = "") -> Path | None:
 
 
 def checkouts(repo: str | Path) -> dict[Path, str | None]:
-    """Every worktree of the repository that exists, with the branch checked out in it (None: detached)."""
+    """Every worktree of the repository that exists, with the reference that moves when somebody commits there: the
+    branch, or what it stands for where it is a symbolic one; None where HEAD is detached."""
     found: dict[Path, str | None] = {}
     for block in run("worktree", "list", "--porcelain", "-z", cwd=repo).stdout.split(b"\0\0"):
         lines = {line.partition(b" ")[0]: line.partition(b" ")[2] for line in block.split(b"\0") if line}
@@ -264,8 +271,7 @@ def checkouts(repo: str | Path) -> dict[Path, str | None]:
             continue
         path = Path(os.fsdecode(lines[b"worktree"]))
         if path.is_dir():
-            branch = os.fsdecode(lines.get(b"branch", b""))
-            found[path] = branch.removeprefix("refs/heads/") or None
+            found[path] = os.fsdecode(lines.get(b"branch", b"")) or None
     return found
 
 

@@ -216,10 +216,10 @@ def _merged(
 def _checked_out(repo: Path, ref: str, old: str, new: str) -> FileUpdate | None:
     """The update of the working copy that has the target branch checked out, where there is one."""
     found = []
-    for folder, name in git.checkouts(repo).items():
-        if name is None:
+    for folder, checked_out in git.checkouts(repo).items():
+        if checked_out is None:
             checkouts.check_not_rebased(folder, ref)
-        elif git.real_ref(repo, name) == ref:
+        elif checked_out == ref:
             found.append(folder)
     if len(found) > 1:
         places = ", ".join(map(str, found))
@@ -230,8 +230,8 @@ def _checked_out(repo: Path, ref: str, old: str, new: str) -> FileUpdate | None:
         return None
     checkouts.check_quiet(found[0])
     checkouts.check_clean(found[0])
-    tree = git.tree_of(repo, new)
-    return FileUpdate(str(found[0]), git.tree_of(repo, old), tree, index_tree=tree)
+    before, after = git.trees_of(repo, old, new)
+    return FileUpdate(str(found[0]), before, after, index_tree=after)
 
 
 # --- rebase
@@ -270,7 +270,7 @@ def _carried_along(repo: Path, folder: Path, old: str, new: str, env: dict[str, 
     tree = goal
     if taken.dirty:
         work = merging.commit(repo, taken.tree, [old], "uncommitted work", env)
-        found = merging.picked(repo, work, old, new, env)
+        found = merging.picked(repo, work, old, goal, env)
         if found.conflicts:
             raise merging.Conflict("Work that is not committed", found.conflicts)
         tree = found.tree

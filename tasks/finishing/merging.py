@@ -70,12 +70,12 @@ def commit(
 
 
 def picked(repo: Path, change: str, before: str, onto: str, env: dict[str, str]) -> Merged:
-    """What `onto` becomes with the difference from the commit `before` to the commit `change`, its child.
+    """What the tree `onto` becomes with the difference from the commit `before` to the commit `change`, its child.
 
-    merge-tree takes no base in git 2.39 but finds it: a commit with the tree of `onto` and the parent `before`
-    has `before` in common with `change`.
+    merge-tree takes no base in git 2.39 but finds it: a commit with the tree `onto` and the parent `before` has
+    `before` in common with `change`.
     """
-    stand_in = commit(repo, git.tree_of(repo, onto), [before], "stand-in", env)
+    stand_in = commit(repo, onto, [before], "stand-in", env)
     return merge(repo, stand_in, change, env)
 
 
@@ -97,11 +97,14 @@ def _on_top(repo: Path, change: str, onto: str, env: dict[str, str]) -> str:
         raise Conflict("the first commit of an unrelated history", ())
     if before == onto:
         return change
-    found = picked(repo, change, before, onto, env)
+    tree = git.tree_of(repo, onto)
+    found = picked(repo, change, before, tree, env)
     if found.conflicts:
         raise Conflict(git.run("show", "-s", "--format=%h %s", change, cwd=repo).text, found.conflicts)
-    if found.tree == git.tree_of(repo, onto) and git.tree_of(repo, change) != git.tree_of(repo, before):
-        return onto
+    if found.tree == tree:
+        old, new = git.trees_of(repo, before, change)
+        if old != new:
+            return onto
     return _same_commit(repo, change, found.tree, onto, env)
 
 

@@ -124,13 +124,18 @@ class TestRun:
             git.run("-c", "alias.nap=!setsid sleep 5; sleep 60", "nap", cwd=repository)
 
 
-def test_checkouts_names_the_branch_of_each_worktree(repository: Path, tmp_path: Path) -> None:
+def test_checkouts_names_the_real_branch_of_each_worktree(repository: Path, tmp_path: Path) -> None:
     plain(repository, "worktree", "add", "-q", "-b", "side", str(tmp_path / "si de"))
     plain(repository, "worktree", "add", "-q", "--detach", str(tmp_path / "loose"))
+    plain(repository, "worktree", "add", "-q", "--detach", str(tmp_path / "linked"))
+    plain(repository, "symbolic-ref", "refs/heads/alias", "refs/heads/main")
+    plain(repository, "symbolic-ref", "refs/heads/another", "refs/heads/alias")
+    plain(tmp_path / "linked", "symbolic-ref", "HEAD", "refs/heads/another")
     assert git.checkouts(repository) == {
-        repository: "main",
-        tmp_path / "si de": "side",
+        repository: "refs/heads/main",
+        tmp_path / "si de": "refs/heads/side",
         tmp_path / "loose": None,
+        tmp_path / "linked": "refs/heads/main",
     }
 
 
@@ -160,6 +165,14 @@ class TestObjectsOf:
         assert main is not None
         assert git.commits_of(repository, "HEAD", name, "HEAD") == [main, None, main]
         assert git.commit_of(repository, name) is None
+
+    def test_trees_of_commits(self, repository: Path) -> None:
+        tree = plain(repository, "rev-parse", "HEAD^{tree}").strip()
+        empty = plain(repository, "commit-tree", "-m", "", git.EMPTY_TREE).strip()
+        first = git.branch_commit(repository, "main") or ""
+        assert git.trees_of(repository, empty, first) == [git.EMPTY_TREE, tree]
+        with pytest.raises(git.GitError, match="Needed a single revision"):
+            git.trees_of(repository, first, "1234" * 10)
 
     def test_a_branch_without_a_commit(self, tmp_path: Path) -> None:
         plain(tmp_path, "init", "-q", "empty")
