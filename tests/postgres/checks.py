@@ -211,7 +211,7 @@ async def test_eight_writers_at_once(project: Project) -> None:
     ids: list[Any] = []
 
     def write(number: int) -> None:
-        for step in range(scaled(25, 8)):
+        for step in range(scaled(25, 5)):
             with transaction.atomic():
                 task = Task.objects.create(project=project, title=f"{number}-{step}")
                 ids.append(task.pk)
