@@ -20,6 +20,8 @@ from tasks.errors import Refused
 TIMEOUT_SECONDS: Final = 600.0
 _LONGEST_NAME: Final = 64 * 1024
 EMPTY_TREE: Final = "4b825dc642cb6eb9a060e54bf8d69288fbee4904"
+_EMPTY_BLOB: Final = "e69de29bb2d1d6434b8b29ae775ad8c2e48c5391"
+_EMPTY_BLOB_SHA256: Final = "473a0f4c3be8a93681a267e3b1e9a7dcda1185436fe141f7749120a303721813"
 
 _CONFIG: Final = (
     ("core.hooksPath", os.devnull),
@@ -206,6 +208,11 @@ def trees_of(repo: str | Path, *commits: str) -> list[str]:
     found = objects_of(repo, *(f"{commit}^{{tree}}" for commit in commits))
     # Of one that has none git says why.
     return [tree or tree_of(repo, commit) for commit, tree in zip(commits, found, strict=True)]
+
+
+def empty_blob(commit: str) -> str:
+    """The id of an empty file where `commit` is one of a commit: its length tells the repository's hash function."""
+    return _EMPTY_BLOB_SHA256 if len(commit) == len(_EMPTY_BLOB_SHA256) else _EMPTY_BLOB
 
 
 def head_branch(worktree: str | Path) -> str | None:

@@ -44,53 +44,51 @@ def objects_in(folder: Path, repo: Path) -> dict[str, str]:
 
 
 class PrivateIndex:
-    def __init__(self, worktree: Path, file: Path) -> None:
+    def __init__(self, worktree: Path, file: Path, base: str) -> None:
+        """Of a worktree in whose repository `base` is the id of a commit."""
         self.worktree = worktree
         self.env = {"GIT_INDEX_FILE": str(file)}
         self.file = file
         self._real = git.git_folder(worktree) / "index"
-        self._empty_blob = git.run("hash-object", "-t", "blob", "--stdin", cwd=worktree).text
+        self._empty_blob = git.empty_blob(base)
         self._added: set[str] = set()
 
     def reload(self) -> None:
-        """Starts over from the real index."""
-        self._added.clear()
+        """Starts over from the real index, with all untracked files. A conflict becomes what lies in the worktree, as a
+        plain file that differs."""
         temporary = self.file.with_suffix(".new")
         try:
             shutil.copy2(self._real, temporary)
             os.replace(temporary, self.file)
         except FileNotFoundError:
             self.file.unlink(missing_ok=True)
-        self._resolve_unmerged()
-        self.add_untracked(None)
+        unmerged, self._added = self._loose()
+        self.write([*(self._removal(path) for path in unmerged), *self.entries([*unmerged, *self._added])])
 
-    def _resolve_unmerged(self) -> None:
-        """A conflict becomes what lies in the worktree, as a plain file that differs."""
-        found = git.run("ls-files", "--unmerged", "-z", cwd=self.worktree, env=self.env).stdout
-        paths = {os.fsdecode(line.partition(b"\t")[2]) for line in found.split(b"\0") if line}
-        if paths:
-            self.write([*(self._removal(path) for path in paths), *self.entries(paths)])
+    def _loose(self) -> tuple[set[str], set[str]]:
+        """The files in conflict, and the untracked ones."""
+        args = ["ls-files", "-t", "--unmerged", "--others", "--exclude-standard", "-z"]
+        found = git.run(*args, cwd=self.worktree, env=self.env).stdout
+        lines = [os.fsdecode(line) for line in found.split(b"\0") if line]
+        return (
+            {line.partition("\t")[2] for line in lines if line[0] != "?"},
+            {line[2:].removesuffix("/") for line in lines if line[0] == "?"},
+        )
 
-    def add_untracked(self, paths: Set[str] | None) -> Listing:
-        """Takes in untracked files among `paths` (None: all), and drops those that are gone."""
+    def add_untracked(self, paths: Set[str]) -> Listing:
+        """Takes in untracked files among `paths`, and drops those that are gone."""
         listing = self.look_up(paths)
         gone = {
-            path
-            for path in self._added
-            if (paths is None or within(path, paths)) and not os.path.lexists(self.worktree / path)
+            path for path in self._added if within(path, paths) and not os.path.lexists(self.worktree / path)
         }
         self.write([*(self._removal(path) for path in gone), *self.entries(listing.untracked)])
         self._added = (self._added - gone) | listing.untracked
         return listing
 
-    def look_up(self, paths: Collection[str] | None) -> Listing:
-        wanted = ["--others", "--exclude-standard", "-z"]
-        if paths is not None:
-            wanted += ["-t", "--cached", "--", *paths]
-        found = git.run("ls-files", *wanted, cwd=self.worktree, env=self.env).stdout
+    def look_up(self, paths: Collection[str]) -> Listing:
+        args = ["ls-files", "-t", "--others", "--cached", "--exclude-standard", "-z", "--", *paths]
+        found = git.run(*args, cwd=self.worktree, env=self.env).stdout
         names = [os.fsdecode(line) for line in found.split(b"\0") if line]
-        if paths is None:
-            return Listing(untracked={name.removesuffix("/") for name in names})
         return Listing(
             tracked={name[2:] for name in names if name[0] != "?"},
             untracked={name[2:].removesuffix("/") for name in names if name[0] == "?"},

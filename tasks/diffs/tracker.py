@@ -132,7 +132,7 @@ class Tracker:
         self.known: dict[str, Known] = {}
         self.ignored: set[str] = set()
         """Of the paths of the latest update, the files that git has nothing to say about."""
-        self._index = PrivateIndex(folder, index_file) if index_file else None
+        self._index = PrivateIndex(folder, index_file, base) if index_file else None
         self._likeness = Likeness(self._index) if self._index else None
         self._env = self._index.env if self._index else {}
         self._options: list[str] = []

@@ -182,6 +182,15 @@ class TestObjectsOf:
         assert git.commits_of(tmp_path, "HEAD", "refs/heads/main") == [None, None]
 
 
+@pytest.mark.parametrize("name", ["sha1", "sha256"])
+def test_empty_blob_is_what_git_makes_of_nothing(name: str, tmp_path: Path) -> None:
+    plain(tmp_path, "init", "-q", "--object-format", name, "repo")
+    plain(tmp_path / "repo", "commit", "-q", "--allow-empty", "--allow-empty-message", "-m", "")
+    head = git.commit_of(tmp_path / "repo", "HEAD") or ""
+    made = plain(tmp_path / "repo", "hash-object", "-t", "blob", os.devnull)
+    assert git.empty_blob(head) == made.strip()
+
+
 def usual(repository: Path, place: Path) -> Path:
     return repository
 

@@ -3,6 +3,7 @@
 import os
 import random
 import shutil
+import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,6 +15,7 @@ from tasks.diffs.parse import Parser
 from tasks.diffs.tracker import Limits, Tracker, run_diff
 from tests.repositories import git, make_repository
 from tests.scale import scaled
+from tests.tasks.diffs.random_edits import IDENTITY
 from tests.tasks.diffs.state import State, applied, git_says
 
 SECONDS = 20.0
@@ -151,6 +153,27 @@ def test_a_file_that_goes_is_asked_alone_with_those_that_it_pairs(kept: Kept, tm
     kept.update("renamed")
     assert kept.state["unique"]["change"] == "deleted"
     assert (kept.tracker.announced, kept.is_true()) == (2, True)
+
+
+def test_files_in_conflict_are_what_lies_there_and_new_ones_are_new(tmp_path: Path) -> None:
+    names = ["bo\tth", "gone", "deleted", "stays"]
+    worktree = make_repository(tmp_path / "repository", {name: lines(name) for name in names})
+    kept = Kept(worktree, tmp_path / "index")
+    for branch, changed in (("other", 1), ("main", 2)):
+        git(worktree, "checkout", "-q", "-B", branch, "main")
+        for name in ("bo\tth", "gone", "deleted"):
+            (worktree / name).write_text(lines(name, changed))
+        if branch == "main":
+            (worktree / "deleted").unlink()
+        git(worktree, "commit", "-q", "-a", "-m", branch)
+    subprocess.run(["git", *IDENTITY, "merge", "-q", "other"], cwd=worktree, capture_output=True)
+    assert git(worktree, "ls-files", "--unmerged").count("\n") == 8
+    (worktree / "gone").unlink()
+    (worktree / "?\tnew").write_text("new\n")
+    make_repository(worktree / "inner", {"a": "a\n"})
+    kept.update()
+    assert set(kept.state) == {"bo\tth", "gone", "deleted", "?\tnew", "inner"}
+    assert kept.is_true()
 
 
 def test_what_git_and_its_filters_say_holds_nothing_up(tmp_path: Path) -> None:
