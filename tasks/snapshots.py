@@ -64,7 +64,8 @@ def staged_alone(worktree: Path, taken: Snapshot, identity: dict[str, str]) -> s
         # Of a conflict the index holds what commits hold.
         found = git.run("ls-files", "--unmerged", "-z", cwd=worktree, env=env).stdout
         unmerged = b"".join(line.partition(b"\t")[2] + b"\0" for line in found.split(b"\0") if line)
-        git.run("update-index", "--force-remove", "-z", "--stdin", cwd=worktree, env=env, stdin=unmerged)
+        if unmerged:
+            git.run("update-index", "--force-remove", "-z", "--stdin", cwd=worktree, env=env, stdin=unmerged)
         tree = git.run("write-tree", cwd=worktree, env=env).text
     committed = git.tree_of(worktree, taken.head) if taken.head else git.EMPTY_TREE
     if tree in (committed, taken.tree):

@@ -181,7 +181,9 @@ def test_nothing_is_lost_or_doubled_whoever_leads_the_bundle(
 ) -> None:
     """Four of these tabs share a connection, and one after the other of those that lead it goes."""
     task = api.task(api.project(), "Prints")
-    script = f"n=0; while [ ! -e {tmp_path}/enough ]; do n=$((n+1)); echo $n; [ $((n%4)) != 0 ] || sleep 0.1; done"
+    script = (
+        f"n=0; while [ ! -e {tmp_path}/enough ]; do n=$((n+1)); echo $n; [ $((n%4)) != 0 ] || sleep 0.1; done"
+    )
     body = {"task_id": task, "executor": "script", "prompt": script}
     run = run_of(api, api("POST", "/api/task-attempts", body)["id"])
     context = open_context()
