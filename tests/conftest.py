@@ -15,6 +15,8 @@ from tests.live import LiveServer
 from tests.repositories import make_repository
 from tests.scale import scaled
 
+TESTS = Path(__file__).parent
+
 # A loaded machine is slow, and that says nothing about the code.
 settings.register_profile(
     "any machine",
@@ -23,6 +25,35 @@ settings.register_profile(
     suppress_health_check=[HealthCheck.too_slow],
 )
 settings.load_profile("any machine")
+
+
+# The long ones, of which some compute and some wait: begun early and by turns, they fill each other's pauses, and at
+# the end nobody waits for one of them.
+FIRST = (
+    "browser/task_page/test_task.py",
+    "servers/test_proxies.py",
+    "browser/test_board.py",
+    "browser/test_pages.py",
+    "tasks/test_runner.py",
+    "browser/test_tabs.py",
+    "servers/test_slow_clients.py",
+    "browser/test_line.py",
+    "browser/task_page/test_output.py",
+    "tasks/test_supervisor.py",
+    "postgres/test_on_postgres.py",
+    "tasks/test_webhooks.py",
+    "browser/task_page/test_changes.py",
+    "browser/test_notifications.py",
+    "servers/test_bundles.py",
+    "tasks/diffs/test_stream.py",
+    "faults/test_disk.py",
+)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    place = {str(TESTS / name): number for number, name in enumerate(FIRST)}
+    items.sort(key=lambda item: place.get(str(item.path), len(FIRST)))
 
 
 def pytest_collection_finish() -> None:
