@@ -27,6 +27,7 @@ ARGUMENTS = (
     "--disable-sync",
 )
 PATIENCE = 20_000
+DESKTOP: Any = {"width": 1280, "height": 720}
 PHONE: Any = {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobile": True}
 HEARTBEAT = 1.0
 # Where a tab waits for its next page. On the site, as to come from elsewhere takes Chromium a new process.
@@ -173,11 +174,13 @@ def usual_context(watched: Watched) -> Iterator[BrowserContext]:
 
 
 @pytest.fixture
-def open_context(watched: Watched) -> Iterator[Callable[..., BrowserContext]]:
+def open_context(watched: Watched, resting: list[Page]) -> Iterator[Callable[..., BrowserContext]]:
     """Opens further profiles, for a test that needs one of its own. Whatever goes wrong on a page fails the test."""
     contexts: list[BrowserContext] = []
 
     def open_one(signed: bool = True, **options: Any) -> BrowserContext:
+        for page in resting:
+            page.goto(RESTING)  # Or what it shows would go on beside the test.
         contexts.append(watched.open(signed, **options))
         return contexts[-1]
 
@@ -190,7 +193,7 @@ def open_context(watched: Watched) -> Iterator[Callable[..., BrowserContext]]:
 
 @pytest.fixture(scope="module")
 def resting() -> list[Page]:
-    """At most one tab that a test has left, for the next: a new one takes as long as two pages."""
+    """At most one tab that a test has left as it was, for the next: a new one takes as long as two pages."""
     return []
 
 
@@ -202,7 +205,7 @@ def new_page(
     pages: list[Page] = []
 
     def open_one() -> Page:
-        pages.append(resting.pop() if resting else usual_context.new_page())
+        pages.append(emptied(resting.pop()) if resting else usual_context.new_page())
         return pages[-1]
 
     yield open_one
@@ -210,15 +213,15 @@ def new_page(
         if resting or page.is_closed():
             page.close()
         else:
-            resting.append(rested(page))
+            resting.append(page)
 
 
-def rested(page: Page) -> Page:
-    """The tab as a new one is, but for its process."""
+def emptied(page: Page) -> Page:
+    """The tab as a new one is, but for its process and for what it shows."""
     page.unroute_all()
-    page.set_viewport_size({"width": 1280, "height": 720})
+    if page.viewport_size != DESKTOP:
+        page.set_viewport_size(DESKTOP)
     page.evaluate("sessionStorage.clear()")
-    page.goto(RESTING)
     return page
 
 
