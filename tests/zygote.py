@@ -162,6 +162,10 @@ def load() -> None:
             load_apps()
         for library in LIBRARIES[name]:
             __import__(library)
+        if name == "vibe.settings":
+            from vibe import static
+
+            static.version()  # of files that are the same for all forks
     forget_settings(name)
 
 

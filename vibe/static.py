@@ -10,7 +10,7 @@ page is some fifty files. It stands before the path, where modules that import e
 
 import hashlib
 import re
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from functools import cache
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -35,19 +35,19 @@ class VersionedStorage(StaticFilesStorage):
 @cache
 def version() -> str:
     digest = hashlib.sha256()
-    for path, file in sorted(_files()):
+    for path, file in sorted(_files().items()):
         digest.update(path.encode() + b"\0" + Path(file).read_bytes())
     return f"v-{digest.hexdigest()[:12]}"
 
 
-def _files() -> Iterator[tuple[str, str]]:
-    """The path below STATIC_URL and the place of each file; the first finder wins, as in Django."""
-    seen = set()
+def _files() -> dict[str, str]:
+    """Where each file lies, by its path below STATIC_URL; the first finder wins, as in Django."""
+    found: dict[str, str] = {}
     for finder in finders.get_finders():
         for path, storage in finder.list(None):
-            if path not in seen:
-                seen.add(path)
-                yield path, storage.path(path)
+            if path not in found:
+                found[path] = storage.path(path)
+    return found
 
 
 class StaticFiles:
@@ -56,7 +56,7 @@ class StaticFiles:
     def __init__(self, application: Callable[..., Awaitable[None]]) -> None:
         self._application = application
         self._prefix = "/" + settings.STATIC_URL.strip("/") + "/"
-        self._places = dict(_files())
+        self._places = _files()
         self._stamps: dict[str, tuple[int, int]] = {}
         # Without the version, or with one of yesterday, browsers ask each time whether a file has changed: a page with
         # yesterday's script is worse than a question.
