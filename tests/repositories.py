@@ -50,4 +50,7 @@ def _usual() -> Path:
     """What most tests begin with, made once for all of a process."""
     folder = Path(tempfile.mkdtemp(prefix="vibe-repository-"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    return make_repository(folder, {"README.md": "# Test\n", "src/app.py": "print('hello')\n"})
+    make_repository(folder, {"README.md": "# Test\n", "src/app.py": "print('hello')\n"})
+    for sample in Path(folder, ".git", "hooks").glob("*.sample"):
+        sample.unlink()  # half of all files to copy
+    return folder
