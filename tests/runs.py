@@ -20,12 +20,12 @@ DEADLINE = 60.0
 def wait_for(condition: Callable[[], Any], what: str, deadline: float = DEADLINE) -> Any:
     """The first true value of `condition`; fails, naming what was awaited, when it never comes."""
     end = time.monotonic() + deadline
-    pause = 0.01
+    pause = 0.02
     while time.monotonic() < end:
         if found := condition():
             return found
         time.sleep(pause)
-        pause = min(pause * 1.3, 0.1)
+        pause = min(pause * 1.5, 0.1)
     raise AssertionError(f"{what} did not happen within {deadline:g} s")
 
 
