@@ -1,6 +1,7 @@
 """A real server in a process of its own, as `make run` starts it, on a data folder of its own."""
 
 import atexit
+import fcntl
 import functools
 import os
 import re
@@ -24,12 +25,22 @@ DEADLINE = 60.0
 
 @functools.cache
 def migrated() -> list[Path]:
-    """The files of an empty database, made once: to make it takes as long as all the rest of a start."""
-    folder = Path(tempfile.mkdtemp(prefix="vibe-migrated-"))
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    done = run(["migrate", "--verbosity", "0"], {**os.environ, "VIBE_DATA": str(folder)})
-    assert done.returncode == 0, done.stderr
+    """The files of an empty database, made once for all of the suite: it takes as long as all the rest of a start."""
+    folder = Path(os.environ.get("VIBE_TESTS") or _own_folder(), "migrated")
+    with open(f"{folder}.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not folder.exists():
+            making = folder.with_suffix(".new")
+            done = run(["migrate", "--verbosity", "0"], {**os.environ, "VIBE_DATA": str(making)})
+            assert done.returncode == 0, done.stderr
+            making.rename(folder)
     return list(folder.glob("db.sqlite3*"))
+
+
+def _own_folder() -> str:
+    folder = tempfile.mkdtemp(prefix="vibe-migrated-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
 
 
 class LiveServer:
