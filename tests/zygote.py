@@ -29,9 +29,19 @@ SERVING = (
 )  # fmt: skip
 LIBRARIES = {
     "vibe.settings": (
-        *SERVING, "django.core.management.commands.shell", "django.db.migrations.executor", "django.test.signals",
-        "django.views.debug", "tasks.actions", "tasks.admin", "tasks.api", "tasks.demo", "tasks.diffs.log",
-        "tasks.logs.log_views", "tasks.urls", "tasks.webhooks.service", "watchfiles", "whitenoise.base",
+        *SERVING, "autobahn.rawsocket.util", "autobahn.wamp.auth", "autobahn.wamp.websocket",
+        "django.contrib.auth.admin", "django.contrib.auth.backends", "django.contrib.auth.middleware",
+        "django.contrib.messages.middleware", "django.contrib.sessions.backends.db",
+        "django.contrib.sessions.middleware", "django.contrib.staticfiles.handlers",
+        "django.contrib.staticfiles.views", "django.core.management.commands.migrate",
+        "django.core.management.commands.runserver", "django.core.management.commands.shell",
+        "django.db.migrations.executor", "django.db.models.sql.compiler", "django.middleware.clickjacking",
+        "django.middleware.common", "django.middleware.security", "django.test.signals", "django.views.debug",
+        "events.admin", "events.admission", "events.asgi", "events.control", "events.monitor", "events.pruning",
+        "manage", "tasks.actions", "tasks.admin", "tasks.api", "tasks.demo", "tasks.diffs.log",
+        "tasks.logs.log_views", "tasks.logs.logstream", "tasks.management.commands.serve",
+        "tasks.management.commands.token", "tasks.records", "tasks.urls", "tasks.webhooks.service",
+        "twisted.application.service", "vibe.middleware", "vibe.urls", "watchfiles", "whitenoise.base",
     ),
     "tests.servers.site.settings": (
         *SERVING, "django.core.management", "django.db.backends.sqlite3.base", "django.db.models",
@@ -163,9 +173,7 @@ def load() -> None:
         for library in LIBRARIES[name]:
             __import__(library)
         if name == "vibe.settings":
-            from vibe import static
-
-            static.version()  # of files that are the same for all forks
+            load_what_is_the_same_for_all()
     forget_settings(name)
 
 
@@ -182,6 +190,15 @@ def load_apps() -> None:
     with mock.patch.object(apps, "get_app_configs", list):
         django.setup()
     apps.populate = make_ready
+
+
+def load_what_is_the_same_for_all() -> None:
+    from django.db.migrations.loader import MigrationLoader
+
+    from vibe import static
+
+    MigrationLoader(None)
+    static.version()
 
 
 def forget_settings(name: str) -> None:
