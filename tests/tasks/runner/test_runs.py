@@ -1,14 +1,11 @@
-"""The runner on real git, real processes and a real database."""
+"""A run from the queue to its record, and what keeps it from starting."""
 
 import os
-import signal
 import threading
 import uuid
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import orjson
 import pytest
 from django.contrib.auth.models import User
 from django.db import connection
@@ -20,92 +17,21 @@ from tasks.models import ExecutionProcess, Executor, Project, Task, TaskAttempt
 from tasks.runs import endings, launch, runfiles, runner
 from tasks.runs.run_loop import Runner
 from tasks.supervision.records import record
-from tests.repositories import git, make_repository
-from tests.runs import Run, is_gone, wait_for
+from tests.repositories import git
+from tests.runs import wait_for
 from tests.tasks import attempts
+from tests.tasks.runner.conftest import (
+    Status,
+    agent,
+    contents,
+    ended,
+    records,
+    start,
+    status_of,
+    wait_for_line,
+)
 
 pytestmark = pytest.mark.django_db(transaction=True)
-Status = ExecutionProcess.Status
-
-
-@pytest.fixture(autouse=True)
-def data_folder(settings: Any, tmp_path: Path) -> Path:
-    settings.VIBE_DATA = tmp_path / "data"
-    settings.VIBE_STOP_GRACE_SECONDS = 0.5
-    settings.VIBE_REPO_ROOTS = [tmp_path]
-    return Path(settings.VIBE_DATA)
-
-
-@pytest.fixture
-def worker(data_folder: Path) -> Iterator[Runner]:
-    runner.start()
-    yield runner.runner
-    runner.stop_runner()
-    for process in ExecutionProcess.objects.filter(status=Status.RUNNING):
-        launch.write_stop(runfiles.folder_of(process.pk), "The test is over.")
-        launch.signal_stop(runfiles.folder_of(process.pk))
-        wait_for(lambda p=process: os.path.exists(runfiles.folder_of(p.pk).exit), "the end of a left run")
-
-
-@pytest.fixture
-def project(tmp_path: Path, db: None) -> Project:
-    repository = make_repository(tmp_path / "repository")
-    return Project.objects.create(name="Test", repo_path=str(repository), target_branch="main")
-
-
-@pytest.fixture
-def task(project: Project) -> Task:
-    return Task.objects.create(project=project, title="Say hello")
-
-
-@pytest.fixture
-def user(db: None) -> User:
-    return User.objects.create_superuser("ada")
-
-
-def start(task: Task, script: str, executor: str = "script") -> TaskAttempt:
-    return runner.start_attempt(task, executor, script, None, None)
-
-
-def agent(attempt: TaskAttempt, index: int = 0) -> ExecutionProcess:
-    rows = attempt.processes.filter(run_reason="codingagent").order_by("created_at")
-    return rows.select_related("task_attempt")[index]
-
-
-def ended(process: ExecutionProcess) -> ExecutionProcess:
-    def look() -> bool:
-        process.refresh_from_db()
-        return process.ended
-
-    wait_for(look, f"the end of {process}")
-    return process
-
-
-def worktree_of(attempt: TaskAttempt) -> Path:
-    def look() -> bool:
-        attempt.refresh_from_db()
-        return bool(attempt.worktree)
-
-    wait_for(look, "the worktree")
-    return Path(attempt.worktree or "")
-
-
-def records(process: ExecutionProcess) -> list[dict[str, Any]]:
-    path = Path(runfiles.folder_of(process.pk).log)
-    return [orjson.loads(line) for line in path.read_bytes().splitlines()] if path.exists() else []
-
-
-def contents(process: ExecutionProcess, kind: str = "stdout") -> list[str]:
-    return [record["content"] for record in records(process) if record["type"] == kind]
-
-
-def wait_for_line(process: ExecutionProcess, line: str) -> None:
-    wait_for(lambda: line in contents(process), f"the line {line!r}")
-
-
-def status_of(task: Task) -> str:
-    task.refresh_from_db()
-    return task.status
 
 
 def test_a_run_goes_from_queue_to_worktree_to_record(worker: Runner, task: Task) -> None:
@@ -321,6 +247,32 @@ def test_a_run_ends_at_its_time_limit(worker: Runner, task: Task, settings: Any)
     assert contents(process, "system") == ["The run was stopped after its time limit of 0.5 seconds."]
 
 
+@pytest.mark.parametrize("status", ["done", "cancelled"])
+def test_a_run_that_ends_leaves_a_finished_task_where_it_is(task: Task, status: str) -> None:
+    attempt = TaskAttempt.objects.create(task=task, executor="demo", branch="x", target_branch="main")
+    run = attempt.processes.create(run_reason="codingagent", status="running")
+    Task.objects.filter(pk=task.pk).update(status=status)
+    assert endings.record_end(run, {"reason": "exited", "exit_code": 0})
+    task.refresh_from_db()
+    assert task.status == status
+
+
+@pytest.mark.parametrize(("how", "cleanups"), [({"reason": "stopped"}, 0), ({"reason": "timeout"}, 1)])
+def test_the_cleanup_does_not_follow_an_agent_that_was_stopped(
+    task: Task, project: Project, how: dict[str, Any], cleanups: int
+) -> None:
+    project.cleanup_script = "true"
+    project.save()
+    attempt = attempts.start(task)
+    run = attempt.processes.create(run_reason="codingagent", status="running")
+    folder = runfiles.folder_of(run.pk)
+    folder.make()
+    endings.remember_before(run, folder)
+    Path(attempt.worktree or "", "new").touch()
+    assert endings.record_end(run, how)
+    assert attempt.processes.filter(run_reason="cleanupscript").count() == cleanups
+
+
 # -- bad input ---------------------------------------------------------------------------------
 
 
@@ -392,246 +344,3 @@ def test_a_branch_that_exists_fails_the_run_and_stays_as_it_is(
     assert contents(process, "error") == [f"There is a branch {branch} with commits of its own already."]
     assert git(repository, "rev-parse", branch).strip() == mine
     assert not list(data_folder.glob("worktrees/*"))
-
-
-def test_a_deleted_worktree_refuses_a_follow_up(worker: Runner, task: Task) -> None:
-    attempt = start(task, "true")
-    ended(agent(attempt))
-    attempt.refresh_from_db()
-    os.rename(attempt.worktree or "", f"{attempt.worktree}.away")
-    with pytest.raises(Refused, match="is gone: somebody deleted it"):
-        runner.follow_up(attempt, "more", None)
-
-
-# -- follow-ups, dev server --------------------------------------------------------------------
-
-
-def test_a_follow_up_runs_in_the_same_worktree(worker: Runner, task: Task) -> None:
-    attempt = start(task, "echo one > file")
-    ended(agent(attempt))
-    second = runner.follow_up(attempt, "cat file", None)
-    assert status_of(task) == "inprogress"
-    assert contents(ended(second)) == ["one"]
-    assert status_of(task) == "inreview"
-
-
-def test_one_follow_up_waits_and_can_be_edited_and_taken_back(worker: Runner, task: Task) -> None:
-    attempt = start(task, "while [ ! -e go ]; do sleep 0.1; done")
-    first = agent(attempt)
-    wait_for(lambda: ExecutionProcess.objects.get(pk=first.pk).status == Status.RUNNING, "the first run")
-    waiting = runner.follow_up(attempt, "echo once", None)
-    with pytest.raises(Refused, match="waits already"):
-        runner.follow_up(attempt, "echo twice", None)
-    runner.withdraw(waiting)
-    assert not ExecutionProcess.objects.filter(pk=waiting.pk).exists()
-    waiting = runner.follow_up(attempt, "echo wrong", None)
-    runner.edit_queued(waiting, "echo right")
-    worktree_of(attempt).joinpath("go").touch()
-    assert contents(ended(waiting)) == ["right"]
-    with pytest.raises(Refused, match="does not wait any more"):
-        runner.edit_queued(waiting, "echo late")
-    with pytest.raises(Refused, match="does not wait any more"):
-        runner.withdraw(waiting)
-
-
-def test_a_follow_up_that_is_taken_back_leaves_the_card_in_review(task: Task) -> None:
-    attempt = start(task, "true")
-    attempt.processes.update(status=Status.COMPLETED)
-    waiting = runner.follow_up(attempt, "more", None)
-    assert status_of(task) == "inprogress"
-    runner.withdraw(waiting)
-    assert status_of(task) == "inreview"
-
-
-def test_a_follow_up_waits_for_the_setup_that_failed_before(
-    worker: Runner, task: Task, project: Project
-) -> None:
-    project.setup_script = "exit 2"
-    project.save()
-    attempt = start(task, "echo never")
-    ended(agent(attempt))
-    script = "echo begun; while [ ! -e go ]; do sleep 0.1; done"
-    Project.objects.filter(pk=project.pk).update(setup_script=script)
-    second = runner.follow_up(TaskAttempt.objects.get(pk=attempt.pk), "echo set up", None)
-    setup = attempt.processes.filter(run_reason="setupscript").latest("created_at")
-    wait_for_line(setup, "begun")
-    second.refresh_from_db()
-    assert second.status == Status.QUEUED
-    worktree_of(attempt).joinpath("go").touch()
-    assert contents(ended(second)) == ["set up"]
-
-
-def test_a_follow_up_continues_the_agents_own_session(worker: Runner, task: Task) -> None:
-    said = '{"type":"system","subtype":"init","session_id":"abc-1","model":"m"}'
-    Executor.objects.create(
-        name="talker",
-        argv=["/bin/sh", "-c", f"echo '{said}'"],
-        resume_argv=["/bin/echo", "resumed {session}: {prompt}"],
-        output_format="claude",
-    )
-    attempt = start(task, "hello", "talker")
-    ended(agent(attempt))
-    attempt.refresh_from_db()
-    assert attempt.session_id == "abc-1"
-    assert contents(ended(runner.follow_up(attempt, "and now?", None))) == ["resumed abc-1: and now?"]
-
-
-def test_a_dev_server_runs_beside_and_stops_with_the_attempt(
-    worker: Runner, task: Task, project: Project, settings: Any
-) -> None:
-    settings.VIBE_MAX_RUNS = 2
-    project.dev_script = "echo serving; exec sleep 600"
-    project.save()
-    attempt = start(task, "sleep 600")
-    process = runner.start_devserver(attempt, None)
-    with pytest.raises(Refused, match="runs already"):
-        runner.start_devserver(attempt, None)
-    wait_for_line(process, "serving")
-    spec = orjson.loads(Path(runfiles.folder_of(process.pk).spec).read_bytes())
-    assert spec["timeout"] is None, "a server has no time limit"
-    assert contents(ended(agent(start(task, "echo there is a place")))) == ["there is a place"]
-    attempt.outcome = TaskAttempt.Outcome.DISCARDED
-    attempt.save()
-    assert ended(process).status == Status.KILLED
-    assert ended(agent(attempt)).status == Status.KILLED
-
-
-# -- coming back -------------------------------------------------------------------------------
-
-
-def test_a_new_runner_follows_what_the_old_one_left_running(worker: Runner, task: Task) -> None:
-    process = agent(start(task, "echo ready; while [ ! -e go ]; do sleep 0.1; done; exit 4"))
-    wait_for_line(process, "ready")
-    worker.stop()
-    process.refresh_from_db()
-    assert process.status == Status.RUNNING
-    worker.start()
-    worktree_of(process.task_attempt).joinpath("go").touch()
-    assert (ended(process).status, process.exit_code) == (Status.FAILED, 4)
-
-
-def test_a_run_that_ended_meanwhile_gets_its_true_exit_code(worker: Runner, task: Task) -> None:
-    process = agent(start(task, "echo ready; sleep 0.5; exit 6"))
-    wait_for_line(process, "ready")
-    worker.stop()
-    wait_for(lambda: os.path.exists(runfiles.folder_of(process.pk).exit), "the end")
-    worker.start()
-    assert (ended(process).status, process.exit_code) == (Status.FAILED, 6)
-
-
-@pytest.mark.parametrize("status", ["done", "cancelled"])
-def test_a_run_that_ends_leaves_a_finished_task_where_it_is(task: Task, status: str) -> None:
-    attempt = TaskAttempt.objects.create(task=task, executor="demo", branch="x", target_branch="main")
-    run = attempt.processes.create(run_reason="codingagent", status="running")
-    Task.objects.filter(pk=task.pk).update(status=status)
-    assert endings.record_end(run, {"reason": "exited", "exit_code": 0})
-    task.refresh_from_db()
-    assert task.status == status
-
-
-@pytest.mark.parametrize(("how", "cleanups"), [({"reason": "stopped"}, 0), ({"reason": "timeout"}, 1)])
-def test_the_cleanup_does_not_follow_an_agent_that_was_stopped(
-    task: Task, project: Project, how: dict[str, Any], cleanups: int
-) -> None:
-    project.cleanup_script = "true"
-    project.save()
-    attempt = attempts.start(task)
-    run = attempt.processes.create(run_reason="codingagent", status="running")
-    folder = runfiles.folder_of(run.pk)
-    folder.make()
-    endings.remember_before(run, folder)
-    Path(attempt.worktree or "", "new").touch()
-    assert endings.record_end(run, how)
-    assert attempt.processes.filter(run_reason="cleanupscript").count() == cleanups
-
-
-def test_a_run_claimed_but_never_started_waits_again(task: Task) -> None:
-    attempt = start(task, "echo fine")
-    process = agent(attempt)
-    ExecutionProcess.objects.filter(pk=process.pk).update(status=Status.RUNNING)
-    worker = Runner()
-    worker.start()
-    assert contents(ended(process)) == ["fine"]
-    worker.stop()
-
-
-def test_a_supervisor_that_is_late_to_say_so_has_started_all_the_same(
-    task: Task, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    process = agent(start(task, "true"))
-    assert launch.claim(process)
-    run = Run(Path(runfiles.folder_of(process.pk).path), "sleep", "600").start()
-    monkeypatch.setattr(launch, "_START_SECONDS", 0)
-    assert launch.launch(process)
-    process.refresh_from_db()
-    assert process.status == Status.RUNNING
-    run.stop()
-    assert run.finish()["reason"] == "stopped"
-
-
-def test_a_run_whose_supervisor_was_killed_is_interrupted(worker: Runner, task: Task) -> None:
-    process = agent(
-        start(
-            task,
-            "(trap '' INT TERM HUP; setsid sleep 600) & echo $!; env -i sleep 600 & echo $!; echo ready; wait",
-        )
-    )
-    wait_for_line(process, "ready")
-    state = runfiles.folder_of(process.pk).read(runfiles.folder_of(process.pk).state) or {}
-    os.kill(state["pid"], signal.SIGKILL)
-    assert (ended(process).status, process.exit_code) == (Status.INTERRUPTED, None)
-    assert "supervisor died" in contents(process, "system")[-1]
-    wait_for(lambda: is_gone(state["child"]), "the end of the child")
-    for pid in contents(process)[:2]:
-        wait_for(
-            lambda pid=pid: is_gone(int(pid)), "the end of a grandchild, found by its session or environment"
-        )
-
-
-def test_deleting_the_record_stops_the_run(worker: Runner, task: Task) -> None:
-    process = agent(start(task, "echo ready; sleep 600"))
-    wait_for_line(process, "ready")
-    folder = runfiles.folder_of(process.pk)
-    child = (folder.read(folder.state) or {})["child"]
-    task.delete()
-    # Well before the first round of tidying up, which would find it too.
-    wait_for(lambda: is_gone(child), "the end of the child", 20)
-    wait_for(lambda: worker.health.running == 0, "the end of watching it", 20)
-
-
-def test_a_run_whose_record_was_ended_by_hand_is_watched_to_its_end(worker: Runner, task: Task) -> None:
-    """And no longer: what has ended wakes the runner again and again for as long as it is watched."""
-    process = agent(start(task, "echo ready; while [ ! -e go ]; do sleep 0.1; done"))
-    wait_for_line(process, "ready")
-    wait_for(lambda: worker.health.running == 1, "the watching")
-    ExecutionProcess.objects.filter(pk=process.pk).update(status=Status.FAILED)
-    worktree_of(process.task_attempt).joinpath("go").touch()
-    wait_for(lambda: worker.health.running == 0, "the end of watching it", 20)
-    assert os.path.exists(runfiles.folder_of(process.pk).exit)
-
-
-def test_two_runners_take_turns(worker: Runner, task: Task) -> None:
-    other = Runner()
-    other.start()
-    process = agent(start(task, "echo once"))
-    assert contents(ended(process)) == ["once"]
-    assert not other.health.alive
-    other.stop()
-
-
-def test_a_crash_is_seen_and_the_runner_starts_again(task: Task, data_folder: Path) -> None:
-    class Stumbling(Runner):
-        stumbled = False
-
-        def step(self) -> bool:
-            if not self.stumbled:
-                self.stumbled = True
-                raise RuntimeError("stumbled")
-            return super().step()
-
-    worker = Stumbling()
-    worker.start()
-    process = agent(start(task, "echo fine"))
-    assert contents(ended(process)) == ["fine"]
-    assert (worker.health.crashes, worker.health.last_error) == (1, "RuntimeError: stumbled")
-    worker.stop()

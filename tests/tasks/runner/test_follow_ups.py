@@ -1,0 +1,125 @@
+"""What an attempt runs after its first agent, or beside it."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+
+from tasks.errors import Refused
+from tasks.models import ExecutionProcess, Executor, Project, Task, TaskAttempt
+from tasks.runs import runfiles, runner
+from tasks.runs.run_loop import Runner
+from tests.runs import wait_for
+from tests.tasks.runner.conftest import (
+    Status,
+    agent,
+    contents,
+    ended,
+    start,
+    status_of,
+    wait_for_line,
+    worktree_of,
+)
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+def test_a_deleted_worktree_refuses_a_follow_up(worker: Runner, task: Task) -> None:
+    attempt = start(task, "true")
+    ended(agent(attempt))
+    attempt.refresh_from_db()
+    os.rename(attempt.worktree or "", f"{attempt.worktree}.away")
+    with pytest.raises(Refused, match="is gone: somebody deleted it"):
+        runner.follow_up(attempt, "more", None)
+
+
+def test_a_follow_up_runs_in_the_same_worktree(worker: Runner, task: Task) -> None:
+    attempt = start(task, "echo one > file")
+    ended(agent(attempt))
+    second = runner.follow_up(attempt, "cat file", None)
+    assert status_of(task) == "inprogress"
+    assert contents(ended(second)) == ["one"]
+    assert status_of(task) == "inreview"
+
+
+def test_one_follow_up_waits_and_can_be_edited_and_taken_back(worker: Runner, task: Task) -> None:
+    attempt = start(task, "while [ ! -e go ]; do sleep 0.1; done")
+    first = agent(attempt)
+    wait_for(lambda: ExecutionProcess.objects.get(pk=first.pk).status == Status.RUNNING, "the first run")
+    waiting = runner.follow_up(attempt, "echo once", None)
+    with pytest.raises(Refused, match="waits already"):
+        runner.follow_up(attempt, "echo twice", None)
+    runner.withdraw(waiting)
+    assert not ExecutionProcess.objects.filter(pk=waiting.pk).exists()
+    waiting = runner.follow_up(attempt, "echo wrong", None)
+    runner.edit_queued(waiting, "echo right")
+    worktree_of(attempt).joinpath("go").touch()
+    assert contents(ended(waiting)) == ["right"]
+    with pytest.raises(Refused, match="does not wait any more"):
+        runner.edit_queued(waiting, "echo late")
+    with pytest.raises(Refused, match="does not wait any more"):
+        runner.withdraw(waiting)
+
+
+def test_a_follow_up_that_is_taken_back_leaves_the_card_in_review(task: Task) -> None:
+    attempt = start(task, "true")
+    attempt.processes.update(status=Status.COMPLETED)
+    waiting = runner.follow_up(attempt, "more", None)
+    assert status_of(task) == "inprogress"
+    runner.withdraw(waiting)
+    assert status_of(task) == "inreview"
+
+
+def test_a_follow_up_waits_for_the_setup_that_failed_before(
+    worker: Runner, task: Task, project: Project
+) -> None:
+    project.setup_script = "exit 2"
+    project.save()
+    attempt = start(task, "echo never")
+    ended(agent(attempt))
+    script = "echo begun; while [ ! -e go ]; do sleep 0.1; done"
+    Project.objects.filter(pk=project.pk).update(setup_script=script)
+    second = runner.follow_up(TaskAttempt.objects.get(pk=attempt.pk), "echo set up", None)
+    setup = attempt.processes.filter(run_reason="setupscript").latest("created_at")
+    wait_for_line(setup, "begun")
+    second.refresh_from_db()
+    assert second.status == Status.QUEUED
+    worktree_of(attempt).joinpath("go").touch()
+    assert contents(ended(second)) == ["set up"]
+
+
+def test_a_follow_up_continues_the_agents_own_session(worker: Runner, task: Task) -> None:
+    said = '{"type":"system","subtype":"init","session_id":"abc-1","model":"m"}'
+    Executor.objects.create(
+        name="talker",
+        argv=["/bin/sh", "-c", f"echo '{said}'"],
+        resume_argv=["/bin/echo", "resumed {session}: {prompt}"],
+        output_format="claude",
+    )
+    attempt = start(task, "hello", "talker")
+    ended(agent(attempt))
+    attempt.refresh_from_db()
+    assert attempt.session_id == "abc-1"
+    assert contents(ended(runner.follow_up(attempt, "and now?", None))) == ["resumed abc-1: and now?"]
+
+
+def test_a_dev_server_runs_beside_and_stops_with_the_attempt(
+    worker: Runner, task: Task, project: Project, settings: Any
+) -> None:
+    settings.VIBE_MAX_RUNS = 2
+    project.dev_script = "echo serving; exec sleep 600"
+    project.save()
+    attempt = start(task, "sleep 600")
+    process = runner.start_devserver(attempt, None)
+    with pytest.raises(Refused, match="runs already"):
+        runner.start_devserver(attempt, None)
+    wait_for_line(process, "serving")
+    spec = orjson.loads(Path(runfiles.folder_of(process.pk).spec).read_bytes())
+    assert spec["timeout"] is None, "a server has no time limit"
+    assert contents(ended(agent(start(task, "echo there is a place")))) == ["there is a place"]
+    attempt.outcome = TaskAttempt.Outcome.DISCARDED
+    attempt.save()
+    assert ended(process).status == Status.KILLED
+    assert ended(agent(attempt)).status == Status.KILLED
