@@ -23,7 +23,7 @@ run: .venv/installed
 
 # In the order of tests/conftest.py, in which the long ones come first: a long one that comes last is waited for.
 test: .venv/installed-dev
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest --workers $(WORKERS)
 
 lint: .venv/installed-dev
 	$(BIN)/ruff format --check .

@@ -26,13 +26,26 @@ def place() -> str | None:
     return memory if usable else None
 
 
+def remove(owner: int) -> None:
+    if os.getpid() == owner:  # a fork has nothing to remove
+        shutil.rmtree(os.environ["VIBE_TESTS"], ignore_errors=True)
+
+
+def have_own_data() -> None:
+    """In a fork: data of its own, and the settings that go with it."""
+    from tests.zygote import forget_settings
+
+    os.environ["VIBE_DATA"] = tempfile.mkdtemp(prefix="vibe-data-")
+    forget_settings(os.environ["DJANGO_SETTINGS_MODULE"])
+
+
 # The suite is several processes, and what they start is started often: compiled once is enough.
 sys.dont_write_bytecode = False
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 if "VIBE_TESTS" not in os.environ:  # else started by another process of the suite, which has made it
     os.environ["VIBE_TESTS"] = tempfile.mkdtemp(prefix="vibe-tests-", dir=place())
     os.chmod(os.environ["VIBE_TESTS"], 0o711)  # a PostgreSQL cluster in it belongs to another account
-    atexit.register(shutil.rmtree, os.environ["VIBE_TESTS"], ignore_errors=True)
+    atexit.register(remove, os.getpid())
 os.environ["TMPDIR"] = tempfile.tempdir = os.environ["VIBE_TESTS"]
 os.environ["VIBE_DATA"] = tempfile.mkdtemp(prefix="vibe-data-")
 os.environ["VIBE_REPO_ROOTS"] = tempfile.gettempdir()

@@ -18,7 +18,7 @@ def test_everything_holds_on_postgresql() -> None:
         command = [sys.executable, "-m", "pytest", "-q", "--tb=short", "-p", "no:cacheprovider"]
         run = subprocess.run(
             [*command, *(FULL if SOAK else QUICK)],
-            env={**os.environ, "DATABASE_URL": url, "PYTEST_XDIST_WORKER": ""},
+            env={**os.environ, "DATABASE_URL": url},
             capture_output=True,
             text=True,
         )
