@@ -22,13 +22,19 @@ BATCH: Final = 1000
 Payload = dict[str, Any]
 
 
+def newest() -> int | None:
+    """The newest change; None where there is none, or all were pruned."""
+    last: int | None = DatabaseChange.objects.aggregate(last=Max("id"))["last"]
+    return last
+
+
 def collect() -> int:
     """Looks at up to BATCH changes after the cursor; how many rows there were.
 
     Deliveries and the cursor's step are one transaction: after a crash either both are there or neither.
     """
     log = ChangeLog.current()
-    last = DatabaseChange.objects.aggregate(last=Max("id"))["last"] or log.pruned_to
+    last = newest() or log.pruned_to
     start = {"epoch": log.epoch, "change_id": last}
     cursor, made = WebhookCursor.objects.get_or_create(pk=1, defaults=start)
     if made or (cursor.epoch == log.epoch and cursor.change_id == last):
