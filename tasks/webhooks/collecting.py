@@ -20,12 +20,13 @@ logger = logging.getLogger("tasks.webhooks")
 BATCH: Final = 1000
 
 Payload = dict[str, Any]
+End = tuple[str, int]
 
 
-def newest() -> int | None:
-    """The newest change; None where there is none, or all were pruned."""
-    last: int | None = DatabaseChange.objects.aggregate(last=Max("id"))["last"]
-    return last
+def end_of_log() -> End:
+    """Where the log ends now: another end, or another history, is all that there may be to collect."""
+    log = ChangeLog.current()
+    return log.epoch, DatabaseChange.objects.aggregate(last=Max("id"))["last"] or log.pruned_to
 
 
 def collect() -> int:
@@ -34,7 +35,7 @@ def collect() -> int:
     Deliveries and the cursor's step are one transaction: after a crash either both are there or neither.
     """
     log = ChangeLog.current()
-    last = newest() or log.pruned_to
+    last = DatabaseChange.objects.aggregate(last=Max("id"))["last"] or log.pruned_to
     start = {"epoch": log.epoch, "change_id": last}
     cursor, made = WebhookCursor.objects.get_or_create(pk=1, defaults=start)
     if made or (cursor.epoch == log.epoch and cursor.change_id == last):

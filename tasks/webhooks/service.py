@@ -37,7 +37,7 @@ class WebhookSender:
         self._resting: dict[int, float] = {}
         self._pruned_at = 0.0
         self._began = False
-        self._looked_at: int | None = None
+        self._looked_at: collecting.End | None = None
         self._thread: threading.Thread | None = None
 
     def start(self) -> None:
@@ -83,13 +83,13 @@ class WebhookSender:
         return found >= collecting.BATCH
 
     def _collect(self) -> int:
-        """Asks one thing only where nothing has changed: an idle server does this twice a second."""
-        newest = collecting.newest()
-        if newest is not None and newest == self._looked_at:
+        """Asks little where nothing has changed: an idle server does this twice a second."""
+        end = collecting.end_of_log()
+        if end == self._looked_at:
             return 0
         found = collecting.collect()
         if found == 0:
-            self._looked_at = newest
+            self._looked_at = end
         return found
 
     def _hand_out(self) -> None:

@@ -18,6 +18,7 @@ from django.test import Client
 from django.utils import timezone
 from django.utils.html import escape
 
+from events.models import ChangeLog
 from tasks import projects
 from tasks.models import ExecutionProcess, Project, Task, TaskAttempt, Webhook, WebhookDelivery
 from tasks.webhooks import collecting, sending, service, signing
@@ -276,6 +277,21 @@ def test_what_waits_for_an_address_that_is_dead_does_not_wait_for_ever(task: Tas
         WebhookDelivery.objects.filter(pk=delivery.pk).update(created_at=timezone.now() - age)
     service.WebhookSender(tmp_path / "lock")._prune()
     assert list(WebhookDelivery.objects.all()) == made[:1]
+
+
+def test_what_follows_a_new_beginning_of_the_log_is_told(
+    task: Task, receiver: Receiver, tmp_path: Path
+) -> None:
+    hook(receiver)
+    sender = service.WebhookSender(tmp_path / "lock")
+    while sender._collect():
+        pass
+    ChangeLog.start_over()
+    assert sender._collect() == 0
+    projects.change_task(task, {"status": "done"})
+    while sender._collect():
+        pass
+    assert WebhookDelivery.objects.filter(event="task.moved").count() == 1
 
 
 def test_only_superusers_name_addresses(task: Task) -> None:
