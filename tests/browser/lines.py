@@ -10,11 +10,20 @@ from tests.browser.conftest import PATIENCE, Api
 
 def expect_true(page: Page, api: Api, project: str) -> None:
     """The page holds, and shows, exactly what the server has."""
-    wanted = {task["id"]: task for task in api("GET", f"/api/tasks?project_id={project}")}
+    wanted = _tasks(api, project)
     deadline = time.monotonic() + PATIENCE / 1000
     while (found := _held_and_shown(page)) != (wanted, sorted(task["title"] for task in wanted.values())):
         assert time.monotonic() < deadline, (found, wanted)
         page.wait_for_timeout(50)
+
+
+def expect_held(page: Page, api: Api, project: str) -> None:
+    wanted = _tasks(api, project)
+    wait_for(lambda: page.evaluate("vibe.live.document.tasks") == wanted)
+
+
+def _tasks(api: Api, project: str) -> dict[str, Any]:
+    return {task["id"]: task for task in api("GET", f"/api/tasks?project_id={project}")}
 
 
 def _held_and_shown(page: Page) -> tuple[Any, list[str]]:

@@ -1,14 +1,16 @@
 """Many tabs of one browser: each is live, whatever number of connections the browser allows."""
 
+import os
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Error, Page, expect
+from playwright.sync_api import BrowserContext, Error, Page, expect
 
-from tests.browser.conftest import PATIENCE, RESTING, Api, card, wait_live
-from tests.browser.lines import FOLLOW, expect_true, show, states, subscribers, wait_for
+from tests.browser.conftest import PATIENCE, RESTING, Api, Watched, card, wait_live
+from tests.browser.lines import FOLLOW, expect_held, expect_true, show, states, subscribers, wait_for
 from tests.live import LiveServer
 from tests.needs import needs_chromium
 from tests.scale import scaled
@@ -16,7 +18,7 @@ from tests.scale import scaled
 pytestmark = needs_chromium
 expect.set_options(timeout=PATIENCE)
 
-TABS = scaled(12, 7)
+TABS = scaled(12, 5)
 
 FROM_ANOTHER_CURSOR = """
     const channel = new BroadcastChannel(`vibe.stream ${vibe.live.manager.url}`);
@@ -31,67 +33,106 @@ THAT_DOES_NOT_FIT = """
 """
 
 
-# Counts connections, and does away with the watch for silence, which would in time make good what goes wrong at once.
+# Counts connections, and does away with the watch for silence, which would in time make good what goes wrong at once,
+# or takes a loaded machine for a broken line.
 BY_ITSELF = """
     globalThis.opened = 0;
+    globalThis.bundles = 0;
     globalThis.EventSource = class extends EventSource {
-        constructor(...rest) {
-            super(...rest);
+        constructor(url) {
+            super(url);
             opened += 1;
+            if (url.includes("/bundle")) bundles += 1;
         }
     };
     const every = globalThis.setInterval;
     globalThis.setInterval = (act, delay) => (delay === 1_000 ? 0 : every(act, delay));
 """
+# A page's copy of the records, on a page that has nothing else.
+READ = """async (url) => {
+    const { LiveDocument } = await import("/static/tasks/js/live.js");
+    Object.defineProperty(document, "body", {value: {dataset: {}}}); // a picture has none
+    globalThis.vibe = {live: new LiveDocument(url, {}, null).start()};
+}"""
+
+
+@pytest.fixture(scope="module")
+def usual_context(watched: Watched) -> Iterator[BrowserContext]:
+    context = watched.open()
+    context.add_init_script(BY_ITSELF)
+    yield context
+    context.close()
+
+
+@pytest.fixture
+def new_page(
+    usual_context: BrowserContext, open_context: Any, resting: list[Page]
+) -> Iterator[Callable[[], Page]]:
+    """Opens tabs, which each test leaves at rest for the next."""
+    pages: list[Page] = []
+
+    def open_one() -> Page:
+        pages.append(resting.pop() if resting else usual_context.new_page())
+        return pages[-1]
+
+    yield open_one
+    for page in pages:
+        with suppress(Error):  # closed, or crashed
+            page.goto(RESTING)
+            resting.append(page)
 
 
 def test_more_tabs_than_connections_are_all_live_by_one(
-    api: Api, server: LiveServer, open_context: Any
+    api: Api, server: LiveServer, new_page: Callable[[], Page]
 ) -> None:
     """All count as visible here, as windows beside each other would be: the hardest case."""
     project = api.project("Before")
-    context = open_context()
-    context.add_init_script(BY_ITSELF)
-    pages = [context.new_page() for _ in range(7)]
-    for page in pages:
+    pages = [new_page() for _ in range(7)]
+    boards = pages[::6]
+    for page in boards:
         page.goto(f"/projects/{project}/")
-    for page in pages:
-        wait_live(page)
+    for page in pages[1:-1]:
+        rest(page)
+        page.evaluate(READ, boards[0].evaluate("vibe.live.manager.url"))
+
+    def all_true() -> None:
+        for page in pages:
+            (expect_true if page in boards else expect_held)(page, api, project)
+
+    def all_are(state: str) -> None:
+        wait_for(lambda: all(page.evaluate("vibe.live.manager.state") == state for page in pages))
+
+    all_are("live")
     api.task(project, "For all")
-    for page in pages:
-        expect(card(page, "For all")).to_be_visible()
+    all_true()
     assert answer_of(pages[6], "/api/projects") == 200
     # They read the same, so one of them receives for all; whichever it was, the others go on without it.
     wait_for(lambda: subscribers(api) == 1)
-    for page in pages:
-        wait_live(page)
+    all_are("live")
     opened = [page.evaluate("opened") for page in pages]
     api.task(project, "For all again")
-    for page in pages:
-        expect(card(page, "For all again")).to_be_visible()
+    all_true()
     assert [page.evaluate("opened") for page in pages] == opened, "somebody connected anew"
     pages[6].evaluate(
         "globalThis.got = []; vibe.live.manager.addEventListener('message', (event) => got.push(event.detail.id))"
     )
     pages[0].evaluate(FROM_ANOTHER_CURSOR)
     pages[0].evaluate(THAT_DOES_NOT_FIT)  # those that are not connected take it, and start over
-    for page in pages:
-        expect_true(page, api, project)
-    for page in pages[:4]:
-        page.close()
+    all_true()
+    for _ in range(4):
+        pages.pop(0).close()
     wait_for(lambda: subscribers(api) == 1)
     server.kill()
-    for page in pages[4:]:
-        expect(page.locator("#line")).to_have_attribute("data-state", "reconnecting")
+    all_are("reconnecting")
     server.start()
-    for page in pages[4:6]:
-        wait_live(page)
-        page.close()
+    all_are("live")
+    for _ in range(2):
+        pages.pop(0).close()
     api.task(project, "For the last")
-    expect(card(pages[6], "For the last")).to_be_visible()
-    expect_true(pages[6], api, project)
+    expect(card(pages[0], "For the last")).to_be_visible()
+    all_true()
     wait_for(lambda: subscribers(api) == 1)
-    got = pages[6].evaluate("got")
+    got = pages[0].evaluate("got")
     assert got and "later" not in got, "it took a message that does not follow what it has"
 
 
@@ -107,40 +148,41 @@ def answer_of(page: Page, path: str) -> int:
 
 
 def test_many_tabs_with_logs_of_their_own_are_all_live_at_once(
-    api: Api, open_context: Any, tmp_path: Path
+    api: Api, new_page: Callable[[], Page], tmp_path: Path
 ) -> None:
-    """Three pages of tasks, and some that only read: each two streams, and more than a browser has connections."""
-    project = api.project("One", "Two", "Three")
-    script = (
-        f"for n in 1 2 3; do until [ -e {tmp_path}/$n ]; do sleep 0.1; done; echo line $n; done; sleep 600"
-    )
-    runs = []
-    for task in api.tasks(project).values():
-        body = {"task_id": task["id"], "executor": "script", "prompt": script}
+    """Two pages of tasks, each two streams, and some that only read: more streams than a browser has connections."""
+    tasks = api.tasks(api.project("One", "Two"))
+    pipes, runs = [], []
+    for title, task in tasks.items():
+        os.mkfifo(tmp_path / title)
+        pipes.append(os.open(tmp_path / title, os.O_RDWR))
+        body = {"task_id": task["id"], "executor": "script", "prompt": f"cat {tmp_path / title}"}
         runs.append(run_of(api, api("POST", "/api/task-attempts", body)["id"]))
-    context = open_context()
-    context.add_init_script(BY_ITSELF)
-    pages = [context.new_page() for _ in range(TABS)]
-    for page, task in zip(pages, api.tasks(project).values(), strict=False):
-        page.goto(f"/tasks/{task['id']}/?view=log")
-    for number, page in enumerate(pages[3:]):
-        follow(page, f"/api/events/processes/{runs[number % 3]}/logs", 2)
-    for page in pages[:3]:
+    pages = [new_page() for _ in range(TABS)]
+    # The first and the last, who finds no place of its own any more.
+    shown, others = pages[:: TABS - 1], pages[1:-1]
+    shown[0].goto(f"/tasks/{tasks['One']['id']}/?view=log")
+    for number, page in enumerate(others):
+        follow(page, f"/api/events/processes/{runs[number % 2]}/logs", 3)
+    shown[1].goto(f"/tasks/{tasks['Two']['id']}/?view=log")
+    for page in shown:
         wait_live(page)
-    wait_for(lambda: subscribers(api) == TABS * 2 + 1)
+    wait_for(lambda: subscribers(api) == 2 * 2 + 3 * len(others) + 1)
     opened: list[int] = []
     for number in range(1, 4):
-        (tmp_path / str(number)).touch()
-        for page in pages[:3]:
+        for pipe in pipes:
+            os.write(pipe, f"line {number}\n".encode())
+        for page in shown:
             expect(page.locator(".log-stdout .log-text").last).to_have_text(f"line {number}")
-        for page in pages[3:]:
-            wait_for(lambda page=page, number=number: page.evaluate("got.at(-1)") == f"line {number}")
             assert answer_of(page, "/api/projects") == 200
+        for page in others:
+            wait_for(lambda page=page, number=number: page.evaluate("got.at(-1)") == f"line {number}")
         opened = opened or [page.evaluate("opened") for page in pages]
     assert [page.evaluate("opened") for page in pages] == opened, "somebody connected anew"
-    assert [last_number(page) for page in pages[:3]] == [3] * 3
-    assert all(page.evaluate("got.length") == 3 for page in pages[3:])
-    api.stop(project)
+    assert [last_number(page) for page in shown] == [3] * 2
+    assert all(page.evaluate("got.length") == 3 for page in others)
+    for pipe in pipes:
+        os.close(pipe)
 
 
 def run_of(api: Api, attempt: str) -> str:
@@ -158,64 +200,56 @@ def last_number(page: Page) -> int:
     return len(numbers)
 
 
-# Streams and what comes of the first, on a page that has nothing else. No watch for silence makes good in time what
-# goes wrong at once, or takes a loaded machine for a broken line.
-NOTE_BUNDLES = """
-    globalThis.EventSource = class extends EventSource {
-        constructor(url) {
-            super(url);
-            if (url.includes("/bundle")) bundles += 1;
-        }
-    };
-    globalThis.bundles = 0;
-"""
+def rest(page: Page) -> None:
+    if not page.url.endswith(RESTING):
+        page.goto(RESTING)
 
 
 def follow(page: Page, url: str, count: int = 1) -> None:
-    page.goto(RESTING)
+    rest(page)
     page.evaluate(FOLLOW, [url, count])
 
 
 def test_nothing_is_lost_or_doubled_whoever_leads_the_bundle(
-    api: Api, server: LiveServer, open_context: Any, tmp_path: Path
+    api: Api, server: LiveServer, new_page: Callable[[], Page], tmp_path: Path
 ) -> None:
-    """Four of these tabs share a connection, and one after the other of those that lead it goes."""
+    """One tab takes all places; four share a connection, and one after the other of those that lead it goes."""
     task = api.task(api.project(), "Prints")
     script = (
         f"n=0; while [ ! -e {tmp_path}/enough ]; do n=$((n+1)); echo $n; [ $((n%4)) != 0 ] || sleep 0.1; done"
     )
     body = {"task_id": task, "executor": "script", "prompt": script}
     run = run_of(api, api("POST", "/api/task-attempts", body)["id"])
-    context = open_context()
-    context.add_init_script(NOTE_BUNDLES)
-    pages = [context.new_page() for _ in range(7)]
-    for page in pages:
+    pages = [new_page() for _ in range(5)]
+    follow(pages[0], f"/api/events/processes/{run}/logs", 3)
+    wait_for(lambda: states(pages[0]) == ["live"] * 3)
+    for page in pages[1:]:
         follow(page, f"/api/events/processes/{run}/logs")
     all_go_on(pages)
     hidden = leader(pages)
     show(hidden, "hidden")
-    rest = [page for page in pages if page is not hidden]
-    closed = leader(rest)
-    all_go_on(rest)
+    others = [page for page in pages if page is not hidden]
+    closed = leader(others)
+    all_go_on(others)
     closed.close()
-    rest.remove(closed)
-    crashed = leader(rest)
-    all_go_on(rest)
+    others.remove(closed)
+    crashed = leader(others)
+    all_go_on(others)
     crash(crashed)
-    rest.remove(crashed)
-    leader(rest)
-    all_go_on(rest)
+    others.remove(crashed)
+    leader(others)
+    all_go_on(others)
     show(hidden, "visible")
-    all_go_on([*rest, hidden])
+    all_go_on([*others, hidden])
     server.kill()
     server.start()
-    all_go_on([*rest, hidden])
+    all_go_on([*others, hidden])
     (tmp_path / "enough").touch()
-    for page in [*rest, hidden]:
-        wait_for(lambda page=page: states(page) == ["finished"])
+    for page in [*others, hidden]:
+        wait_for(lambda page=page: set(states(page)) == {"finished"})
         got = page.evaluate("got")
         assert got == [str(number) for number in range(1, len(got) + 1)]
-    assert len({page.evaluate("got.length") for page in [*rest, hidden]}) == 1
+    assert len({page.evaluate("got.length") for page in [*others, hidden]}) == 1
 
 
 TWO_LEADERS = """async () => {
@@ -246,9 +280,9 @@ def leader(pages: list[Page]) -> Page:
 
 
 def all_go_on(pages: list[Page]) -> None:
+    had = max(page.evaluate("got.length") for page in pages)
     for page in pages:
-        had = page.evaluate("got.length")
-        page.wait_for_function("(had) => got.length > had + 8", arg=had)
+        page.wait_for_function("(had) => got.length > had + 8", arg=had, polling=50)
 
 
 def crash(page: Page) -> None:
@@ -275,7 +309,7 @@ def test_who_does_not_fit_into_the_bundle_waits_and_no_request_hangs(
     follow(page, f"/api/events/?project_id={api.project()}&padding={'x' * padding}", 3 + fit + 2)
     wait_for(lambda: states(page) == ["live"] * (3 + fit) + ["reconnecting"] * 2)
     assert answer_of(page, "/api/projects") == 200
-    page.evaluate(NOTE_BUNDLES)
+    page.evaluate("bundles = 0")
     page.evaluate(TRY_AGAIN)
     assert page.evaluate("bundles") == 0, "for nothing, all others were connected anew"
     page.evaluate("managers.slice(-9, -6).forEach((manager) => manager.close())")
