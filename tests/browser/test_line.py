@@ -3,12 +3,14 @@
 import json
 import re
 import signal
+from collections.abc import Callable, Iterator
+from contextlib import closing
 from typing import Any
 
 import pytest
 from playwright.sync_api import Page, Route, expect
 
-from tests.browser.conftest import PATIENCE, RESTING, Api, card, lift, open_board, wait_live
+from tests.browser.conftest import PATIENCE, RESTING, Api, Watched, card, lift, open_board, wait_live
 from tests.browser.lines import FOLLOW, expect_true, show, states, subscribers, wait_for
 from tests.live import LiveServer
 from tests.needs import needs_chromium
@@ -30,21 +32,21 @@ def test_a_killed_server_comes_back_to_a_true_page(api: Api, server: LiveServer,
     """Round after round, while somebody types, a card is in hand and a run prints: nothing is lost, no reload."""
     project = api.project("Before", "Carried")
     busy = api.task(project, "Busy")
-    script = "i=0; while [ $i -lt 100000 ]; do echo line $i; i=$((i+1)); sleep 0.05; done"
+    script = "i=0; while [ $i -lt 100000 ]; do echo line $i; i=$((i+1)); sleep 0.2; done"
     api("POST", "/api/task-attempts", {"task_id": busy, "executor": "script", "prompt": script})
     open_board(page, project)
     page.evaluate("window.sameDocument = true")
     page.keyboard.press("c")
-    for number in range(scaled(20, 2)):
+    for number in range(scaled(20, 1)):
         page.locator("#create-name").press_sequentially(f"{number} ")
-        server.kill() if number % 2 == 0 else server.stop()
+        server.stop() if number % 2 == 0 else server.kill()
         expect(page.locator("#line")).to_have_attribute("data-state", "reconnecting")
         server.start()
         api.task(project, f"Made after restart {number}")
         wait_live(page)
         expect_true(page, api, project)
         expect(page.locator("#column-inprogress .run-state")).to_have_text("Running")
-    typed = "".join(f"{number} " for number in range(scaled(20, 2)))
+    typed = "".join(f"{number} " for number in range(scaled(20, 1)))
     expect(page.locator("#create-name")).to_be_focused()
     expect(page.locator("#create-name")).to_have_value(typed)
     page.keyboard.press("Escape")
@@ -99,14 +101,15 @@ def test_a_line_on_which_nothing_arrives_counts_as_broken(api: Api, server: Live
     expect(card(page, "After")).to_be_visible()
 
 
-def test_offline_and_online(api: Api, open_context: Any) -> None:
-    page = open_context().new_page()
+def test_offline_and_online(api: Api, page: Page) -> None:
     project = api.project("Before")
     open_board(page, project)
     page.context.set_offline(True)
-    expect(page.locator("#line")).to_have_attribute("data-state", "offline")
-    api.task(project, "Meanwhile")
-    page.context.set_offline(False)
+    try:
+        expect(page.locator("#line")).to_have_attribute("data-state", "offline")
+        api.task(project, "Meanwhile")
+    finally:
+        page.context.set_offline(False)
     wait_live(page)
     expect(card(page, "Meanwhile")).to_be_visible()
     expect_true(page, api, project)
@@ -116,11 +119,10 @@ def test_signing_out_in_another_tab_is_said(api: Api, server: LiveServer, open_c
     project = api.project("Before")
     context = open_context(signed=False)
     page, other = context.new_page(), context.new_page()
-    page.goto(f"/sign-in/{api.spare_link}")
+    other.goto(f"/sign-in/{api.spare_link}")
     open_board(page, project)
     page.evaluate(FOLLOW, [f"/api/events/?project_id={project}", 5])  # some of them in a bundle
     wait_for(lambda: states(page) == ["live"] * 5)
-    other.goto("/")
     other.locator("#user-menu summary").click()
     other.get_by_role("button", name="Sign out").click()
     expect(other).to_have_url(f"{server.url}/sign-in/")
@@ -157,14 +159,25 @@ def test_a_hidden_tab_costs_no_connection_and_is_exact_when_shown(api: Api, page
     wait_live(page)
 
 
-@pytest.fixture
-def still(open_context: Any) -> Page:
-    """A tab whose clock stands still but for `run_for`."""
-    page = open_context().new_page()
+@pytest.fixture(scope="module")
+def stopped(watched: Watched) -> Iterator[Page]:
+    context = watched.open()
+    page = context.new_page()
     page.clock.install()
     page.goto(RESTING)
     page.clock.pause_at(page.evaluate("Date.now() + 60_000"))
-    return page
+    yield page
+    context.close()
+
+
+@pytest.fixture
+def still(stopped: Page, resting: list[Page], open_context: Any) -> Iterator[Page]:
+    """A tab whose clock stands still but for `run_for`."""
+    while resting:
+        resting.pop().close()  # Or what it shows would go on beside the test.
+    yield stopped
+    stopped.unroute_all()
+    stopped.goto(RESTING)
 
 
 MANAGE = """async (url) => {
@@ -273,18 +286,18 @@ def test_a_carrier_that_stands_elsewhere_or_falls_silent_is_left(api: Api, still
 
 
 def test_a_page_that_is_opened_in_the_background_connects_when_it_is_shown(
-    api: Api, open_context: Any
+    api: Api, new_page: Callable[[], Page]
 ) -> None:
-    page = open_context().new_page()
-    page.add_init_script(
-        "Object.defineProperty(document, 'visibilityState', {value: 'hidden', configurable: true})"
-    )
-    page.goto(f"/projects/{api.project()}/", wait_until="load")
-    page.evaluate("new Promise((later) => setTimeout(later))")  # pageshow comes right after load
-    state = page.evaluate("vibe.live.manager.state")
-    show(page, "visible")
-    wait_live(page)
-    assert state == "paused"
+    with closing(new_page()) as page:
+        page.add_init_script(
+            "Object.defineProperty(document, 'visibilityState', {value: 'hidden', configurable: true})"
+        )
+        page.goto(f"/projects/{api.project()}/", wait_until="load")
+        page.evaluate("new Promise((later) => setTimeout(later))")  # pageshow comes right after load
+        state = page.evaluate("vibe.live.manager.state")
+        show(page, "visible")
+        wait_live(page)
+        assert state == "paused"
 
 
 ASK = """async () => {
