@@ -44,6 +44,7 @@ sys.dont_write_bytecode = False
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 if "VIBE_TESTS" not in os.environ:  # else started by another process of the suite, which has made it
     os.environ["VIBE_TESTS"] = tempfile.mkdtemp(prefix="vibe-tests-", dir=place())
+    os.environ["VIBE_TESTS_PID"] = str(os.getpid())  # with which tests/zygote.py ends
     os.chmod(os.environ["VIBE_TESTS"], 0o711)  # a PostgreSQL cluster in it belongs to another account
     atexit.register(remove, os.getpid())
 os.environ["TMPDIR"] = tempfile.tempdir = os.environ["VIBE_TESTS"]

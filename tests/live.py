@@ -1,6 +1,5 @@
 """A real server in a process of its own, as `make run` starts it, on a data folder of its own."""
 
-import atexit
 import fcntl
 import functools
 import os
@@ -18,7 +17,7 @@ from pathlib import Path
 import psutil
 
 from tests.ports import free_port
-from tests.zygote import ROOT, Started, run, start
+from tests.zygote import ROOT, Started, run, shared, start
 
 DEADLINE = 60.0
 
@@ -26,7 +25,7 @@ DEADLINE = 60.0
 @functools.cache
 def migrated() -> list[Path]:
     """The files of an empty database, made once for all of the suite: it takes as long as all the rest of a start."""
-    folder = Path(os.environ.get("VIBE_TESTS") or _own_folder(), "migrated")
+    folder = shared() / "migrated"
     with open(f"{folder}.lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not folder.exists():
@@ -35,12 +34,6 @@ def migrated() -> list[Path]:
             assert done.returncode == 0, done.stderr
             making.rename(folder)
     return list(folder.glob("db.sqlite3*"))
-
-
-def _own_folder() -> str:
-    folder = tempfile.mkdtemp(prefix="vibe-migrated-")
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    return folder
 
 
 class LiveServer:
@@ -65,7 +58,6 @@ class LiveServer:
         self.url = f"http://127.0.0.1:{self.port}"
         self.typed = typed or bool(through)
         self.env = {
-            "DJANGO_SETTINGS_MODULE": "vibe.settings",  # pytest sets it; the pictures and the benchmarks do not
             **os.environ,
             "VIBE_DATA": str(data),
             "PORT": str(self.port),

@@ -6,20 +6,24 @@ is typed, but not the half a second that it takes Python to load what all of the
 """
 
 import atexit
+import fcntl
+import functools
 import gc
 import json
 import os
 import resource
+import select
+import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
-import threading
-import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 from unittest import mock
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -66,59 +70,40 @@ class Done:
     stderr: str
 
 
-class Zygote:
-    """A process with the libraries of one settings module, which forks when asked to."""
-
-    def __init__(self, settings: str) -> None:
-        self._lock = threading.Lock()
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.zygote"],
-            cwd=ROOT,
-            env={**os.environ, "DJANGO_SETTINGS_MODULE": settings},
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-
-    def close(self) -> None:
-        assert self._process.stdin and self._process.stdout
-        self._process.stdin.close()
-        self._process.wait(30)
-        self._process.stdout.close()
-
-    def ask(self, do: str, **how: Any) -> Any:
-        assert self._process.stdin and self._process.stdout
-        with self._lock:
-            self._process.stdin.write(json.dumps({"do": do, **how}) + "\n")
-            self._process.stdin.flush()
-            return json.loads(self._process.stdout.readline())
-
-
 class Started:
-    """A command that goes on by itself, with what the tests use of `subprocess.Popen`."""
+    """A program that goes on by itself, with what the tests use of `subprocess.Popen`."""
 
-    def __init__(self, zygote: Zygote, args: Sequence[str], pid: int) -> None:
-        self.pid = pid
+    def __init__(
+        self, args: Sequence[str], env: Mapping[str, str], streams: Sequence[int], **how: bool
+    ) -> None:
         self.args = args
         self.returncode: int | None = None
-        self._zygote = zygote
-
-    def poll(self) -> int | None:
-        if self.returncode is None:
-            self.returncode = self._zygote.ask("poll", pid=self.pid)
-        return self.returncode
+        self._zygote = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._zygote.connect(zygote(env.get("DJANGO_SETTINGS_MODULE", "vibe.settings")))
+        files = resource.getrlimit(resource.RLIMIT_NOFILE)
+        asked = json.dumps({"args": args, "env": dict(env), "files": files, **how})
+        socket.send_fds(self._zygote, [asked.encode()], streams)
+        self.pid = int(self._zygote.recv(16))
 
     def wait(self, timeout: float | None = None) -> int:
-        deadline = time.monotonic() + (float("inf") if timeout is None else timeout)
-        while (code := self.poll()) is None:
-            if time.monotonic() > deadline:
-                raise subprocess.TimeoutExpired(self.args, timeout or 0)
-            time.sleep(0.01)
-        return code
+        if self.returncode is None:
+            self._zygote.settimeout(timeout)
+            try:
+                self.returncode = int(self._zygote.recv(16))
+            except (BlockingIOError, TimeoutError):
+                raise subprocess.TimeoutExpired(self.args, timeout or 0) from None
+            self._zygote.close()
+        return self.returncode
+
+    def poll(self) -> int | None:
+        with suppress(subprocess.TimeoutExpired):
+            self.wait(0)
+        return self.returncode
 
     def send_signal(self, number: int) -> None:
         if self.poll() is None:
-            os.kill(self.pid, number)
+            with suppress(ProcessLookupError):
+                os.kill(self.pid, number)
 
     def kill(self) -> None:
         self.send_signal(signal.SIGKILL)
@@ -126,41 +111,92 @@ class Started:
 
 def run(args: Sequence[str], env: Mapping[str, str], stdin: str = "") -> Done:
     """Runs a program to its end."""
-    return Done(**_zygote(env).ask("run", args=args, stdin=stdin, env=dict(env)))
+    with (
+        tempfile.TemporaryFile("w+") as given,
+        tempfile.TemporaryFile("w+") as out,
+        tempfile.TemporaryFile("w+") as err,
+    ):
+        given.write(stdin)
+        given.seek(0)
+        code = Started(args, env, [given.fileno(), out.fileno(), err.fileno()]).wait()
+        out.seek(0)
+        err.seek(0)
+        return Done(code, out.read(), err.read())
 
 
 def start(args: Sequence[str], env: Mapping[str, str], log: Path) -> Started:
     """Starts a program in a session of its own, with `log` taking both its outputs, and does not wait for it."""
-    zygote = _zygote(env)
-    files = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return Started(zygote, args, zygote.ask("start", args=args, env=dict(env), log=str(log), files=files))
+    with open(os.devnull) as nothing, open(log, "ab") as file:
+        return Started(args, env, [nothing.fileno(), file.fileno(), file.fileno()], session=True)
 
 
-_zygotes: dict[str, Zygote] = {}
+@functools.cache
+def shared() -> Path:
+    """A folder that all processes of the suite have in common; where there is no suite, this one's own."""
+    if "VIBE_TESTS" in os.environ:
+        return Path(os.environ["VIBE_TESTS"])
+    folder = tempfile.mkdtemp(prefix="vibe-shared-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return Path(folder)
 
 
-def _zygote(env: Mapping[str, str]) -> Zygote:
-    """The one that starts what has these settings for this process of the suite."""
-    name = env["DJANGO_SETTINGS_MODULE"]
-    if name not in _zygotes:
-        _zygotes[name] = Zygote(name)
-        atexit.register(_zygotes[name].close)
-    return _zygotes[name]
+@functools.cache
+def zygote(settings: str) -> str:
+    """Where the one listens that starts what has these settings, for all of the suite: who asks first starts it."""
+    path = shared() / f"zygote-{settings}"
+    with open(f"{path}.lock", "w") as lock, socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listener:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not path.exists():
+            listener.bind(str(path))
+            listener.listen()
+            suite = os.environ.get("VIBE_TESTS_PID", str(os.getpid()))
+            env = {**os.environ, "DJANGO_SETTINGS_MODULE": settings}
+            command = [sys.executable, "-m", "tests.zygote", suite]
+            _zygotes.append(subprocess.Popen(command, cwd=ROOT, env=env, stdin=listener))
+    return str(path)
+
+
+_zygotes: list[subprocess.Popen[bytes]] = []
 
 
 # --- the other side
 
 
 def main() -> None:
+    """Forks when asked to, until the first process of the suite has ended."""
+    signal.signal(signal.SIGINT, lambda *_: None)  # those who ask have what they started to clean up
+    suite = os.pidfd_open(int(sys.argv[1]))
     load()
     # What is here is shared with all forks, and no collection of theirs needs to look at it.
     gc.collect()
     gc.freeze()
-    for line in sys.stdin:
-        asked = json.loads(line)
-        answer = {"run": run_fork, "start": start_fork, "poll": poll_fork}[asked.pop("do")](**asked)
-        sys.stdout.write(json.dumps(answer) + "\n")
-        sys.stdout.flush()
+    listener = socket.socket(fileno=os.dup(0))
+    running: dict[int, tuple[int, socket.socket]] = {}
+    while suite not in (ready := select.select([suite, listener, *running], [], [])[0]):
+        for ended in running.keys() & ready:
+            child, asker = running.pop(ended)
+            os.close(ended)
+            answer(asker, os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+            asker.close()
+        if listener in ready:
+            asker, _ = listener.accept()
+            asked, streams, *_ = socket.recv_fds(asker, 1 << 20, 3)
+            askers = [asker, *(other for _, other in running.values())]
+            mine = [suite, listener.fileno(), *running, *(one.fileno() for one in askers)]
+            child = fork(streams, mine, **json.loads(asked))
+            for stream in streams:
+                os.close(stream)
+            answer(asker, child)
+            running[os.pidfd_open(child)] = child, asker
+    for child, _ in running.values():
+        for kill in (os.killpg, os.kill):
+            with suppress(ProcessLookupError):
+                kill(child, signal.SIGKILL)
+
+
+def answer(asker: socket.socket, number: int) -> None:
+    with suppress(OSError):  # it has been killed
+        asker.send(b"%d" % number)
 
 
 def load() -> None:
@@ -183,6 +219,9 @@ def load_apps() -> None:
     from django.apps import apps
 
     def make_ready(installed: object) -> None:
+        from tasks.runs.runner import Runner, runner
+
+        Runner.__init__(runner)  # else all forks wake each other through one pipe
         del apps.populate
         for config in apps.get_app_configs():
             config.ready()
@@ -214,41 +253,25 @@ def forget_settings(name: str) -> None:
         handler.__init__()
 
 
-def run_fork(args: list[str], stdin: str, env: dict[str, str]) -> dict[str, Any]:
-    with (
-        tempfile.TemporaryFile("w+") as given,
-        tempfile.TemporaryFile("w+") as out,
-        tempfile.TemporaryFile("w+") as err,
-    ):
-        given.write(stdin)
-        given.flush()
-        given.seek(0)
-        child = fork(args, env, given.fileno(), out.fileno(), err.fileno())
-        _, status = os.waitpid(child, 0)
-        out.seek(0)
-        err.seek(0)
-        return {"returncode": os.waitstatus_to_exitcode(status), "stdout": out.read(), "stderr": err.read()}
-
-
-def start_fork(args: list[str], env: dict[str, str], log: str, files: tuple[int, int]) -> int:
-    resource.setrlimit(resource.RLIMIT_NOFILE, files)
+def fork(
+    streams: list[int],
+    mine: list[int],
+    args: list[str],
+    env: dict[str, str],
+    files: tuple[int, int],
+    session: bool = False,
+) -> int:
     if args[0] == "-m":
         for name in LIBRARIES_OF.get(args[1], ()):
             __import__(name)
-    with open(os.devnull) as nothing, open(log, "ab") as file:
-        return fork(args, env, nothing.fileno(), file.fileno(), file.fileno(), session=True)
-
-
-def poll_fork(pid: int) -> int | None:
-    found, status = os.waitpid(pid, os.WNOHANG)
-    return os.waitstatus_to_exitcode(status) if found else None
-
-
-def fork(args: list[str], env: dict[str, str], *streams: int, session: bool = False) -> int:
     child = os.fork()
     if child == 0:
         for number, descriptor in enumerate(streams):
             os.dup2(descriptor, number)
+        for descriptor in (*streams, *mine):
+            os.close(descriptor)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        resource.setrlimit(resource.RLIMIT_NOFILE, files)
         if session:
             os.setsid()
         os.environ.clear()
