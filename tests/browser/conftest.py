@@ -199,10 +199,14 @@ def resting() -> list[Page]:
 
 @pytest.fixture
 def new_page(
-    usual_context: BrowserContext, open_context: Callable[..., BrowserContext], resting: list[Page]
+    usual_context: BrowserContext,
+    open_context: Callable[..., BrowserContext],
+    resting: list[Page],
+    request: pytest.FixtureRequest,
 ) -> Iterator[Callable[[], Page]]:
-    """Opens windows of one browser, side by side."""
+    """Opens windows of one browser, side by side. What a test that fails has done to one of them ends with it."""
     pages: list[Page] = []
+    failed = request.session.testsfailed
 
     def open_one() -> Page:
         pages.append(emptied(resting.pop()) if resting else usual_context.new_page())
@@ -210,7 +214,7 @@ def new_page(
 
     yield open_one
     for page in pages:
-        if resting or page.is_closed():
+        if resting or page.is_closed() or request.session.testsfailed > failed:
             page.close()
         else:
             resting.append(page)

@@ -1,47 +1,70 @@
 """The board in Chromium: what one window does, another sees; by mouse, by keyboard and by finger."""
 
 import re
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from playwright.sync_api import Page, Route, expect
+import pytest
+from playwright.sync_api import BrowserContext, Page, Route, expect
 
-from tests.browser.conftest import PATIENCE, PHONE, Api, card, lift, middle, open_board, titles
+from tests.browser.conftest import PATIENCE, PHONE, Api, Watched, card, lift, middle, open_board, titles
 from tests.needs import needs_chromium
 from tests.runs import wait_for
 
 pytestmark = needs_chromium
 expect.set_options(timeout=PATIENCE)
 
-
-def test_a_new_task_appears_in_every_window(api: Api, new_page: Any) -> None:
-    project = api.project()
-    first = open_board(new_page(), project)
-    second = open_board(new_page(), project)
-    first.keyboard.press("c")
-    first.fill("#create-name", "Peel the apples")
-    first.fill("#create-labels", "kitchen, fruit")
-    first.keyboard.press("Control+Enter")
-    expect(card(second, "Peel the apples")).to_contain_text("kitchen")
-    expect(card(first, "Peel the apples").get_by_role("link")).to_be_focused()
-
-
-def test_a_drag_moves_the_card_for_everybody_and_for_good(api: Api, new_page: Any) -> None:
-    project = api.project("One", "Two", "Three")
-    first = open_board(new_page(), project)
-    second = open_board(new_page(), project)
-    drag(first, "Three", target=card(first, "One"), below=False)
-    expect_titles(first, "todo", ["Three", "One", "Two"])
-    expect_titles(second, "todo", ["Three", "One", "Two"])
-    drag(first, "One", target=first.locator("#column-done"))
-    expect_titles(second, "done", ["One"])
-    second.reload()
-    assert titles(second, "todo") == ["Three", "Two"]
+# Puts back what a test may leave on its page. Whether the page is now as one that was loaded just now.
+PUT_BACK = """() => {
+    localStorage.clear();
+    for (const dialog of document.querySelectorAll("dialog[open]")) dialog.close();
+    for (const form of document.forms) form.reset();
+    for (const close of document.querySelectorAll(".toast [aria-label^=Close]")) close.click();
+    document.activeElement.blur();
+    document.querySelector("#columns").scrollTo({ left: 0, behavior: "instant" });
+    document.querySelector("#announcer").textContent = "";
+    const left = "[open], [aria-busy], :popover-open, .filter-chip, .is-dragging, #line:not([data-state=live])";
+    return !document.querySelector(left);
+}"""
+SHOWS = """(ids) => {
+    const shown = [...document.querySelectorAll(".columns .card")].map((card) => card.dataset.key);
+    return shown.join() === ids.join();
+}"""
 
 
-def test_escape_puts_a_carried_card_back(api: Api, page: Page) -> None:
-    project = api.project("One", "Two")
-    open_board(page, project)
+@pytest.fixture(scope="module")
+def project(api: Api) -> str:
+    """The one of all tests that take it."""
+    return api.project()
+
+
+@pytest.fixture
+def show(api: Api, project: str) -> Callable[..., list[Page]]:
+    """Gives the project just these tasks and shows its board, loaded anew where a page is not as good as new."""
+
+    def show_board(*titles: str, on: list[Page]) -> list[Page]:
+        for task in api("GET", f"/api/tasks?project_id={project}"):
+            api("DELETE", f"/api/tasks/{task['id']}")
+        tasks = [api.task(project, title) for title in titles]
+        for page in on:
+            if not (page.url.endswith(f"/projects/{project}/") and page.evaluate(PUT_BACK)):
+                open_board(page, project)
+                assert page.evaluate(PUT_BACK)
+            page.wait_for_function(SHOWS, arg=tasks)
+        return on
+
+    return show_board
+
+
+@pytest.fixture
+def board(page: Page, show: Any) -> Callable[..., Page]:
+    """The same on the usual page."""
+    return lambda *titles: show(*titles, on=[page])[0]
+
+
+def test_escape_puts_a_carried_card_back(api: Api, project: str, board: Any) -> None:
+    page = board("One", "Two")
     lift(page, "Two", page.locator("#column-done"))
     page.keyboard.press("Escape")
     page.mouse.up()
@@ -50,16 +73,20 @@ def test_escape_puts_a_carried_card_back(api: Api, page: Page) -> None:
     assert api.tasks(project)["Two"]["status"] == "todo"
 
 
-def test_the_press_that_ends_a_drag_is_no_press_on_the_card(api: Api, page: Page) -> None:
-    open_board(page, api.project("One"))
+def test_the_press_that_ends_a_drag_is_no_press_on_the_card(board: Any) -> None:
+    page = board("One")
     page.evaluate(
         """() => {
-            document.querySelector("#columns").onclick = () => (globalThis.pressed = true);
+            document.querySelector("#columns").onclick = (event) => {
+                event.preventDefault();
+                globalThis.pressed = true;
+            };
             // The page is busy when the card falls.
-            document.addEventListener("pointerup", () => {
+            const beBusy = () => {
                 const until = performance.now() + 150;
                 while (performance.now() < until);
-            });
+            };
+            document.addEventListener("pointerup", beBusy, { once: true });
         }"""
     )
     lift(page, "One", card(page, "One"))
@@ -67,11 +94,12 @@ def test_the_press_that_ends_a_drag_is_no_press_on_the_card(api: Api, page: Page
     page.locator(".is-dragging").wait_for(state="detached")
     assert not page.evaluate("globalThis.pressed")
     card(page, "One").click()
-    expect(page.get_by_role("heading", name="One")).to_be_visible()
+    assert page.evaluate("globalThis.pressed")
+    page.evaluate("() => { document.querySelector('#columns').onclick = null; delete globalThis.pressed; }")
 
 
-def test_the_press_of_a_drag_that_was_given_up_is_none_on_the_card_either(api: Api, page: Page) -> None:
-    open_board(page, api.project("One"))
+def test_the_press_of_a_drag_that_was_given_up_is_none_on_the_card_either(board: Any) -> None:
+    page = board("One")
     page.evaluate("() => { document.querySelector('#columns').onclick = () => (globalThis.pressed = true) }")
     lift(page, "One", card(page, "One"))
     page.keyboard.press("Escape")
@@ -82,9 +110,10 @@ def test_the_press_of_a_drag_that_was_given_up_is_none_on_the_card_either(api: A
     expect(page.get_by_role("heading", name="One")).to_be_visible()
 
 
-def test_a_carried_card_stays_in_hand_while_others_change_the_board(api: Api, page: Page) -> None:
-    project = api.project("One", "Two")
-    open_board(page, project)
+def test_a_carried_card_stays_in_hand_while_others_change_the_board(
+    api: Api, project: str, board: Any
+) -> None:
+    page = board("One", "Two")
     lift(page, "Two", page.locator("#column-done"))
     api.task(project, "Three")
     expect(card(page, "Three")).to_be_visible()
@@ -98,9 +127,10 @@ def test_a_carried_card_stays_in_hand_while_others_change_the_board(api: Api, pa
     expect_titles(page, "todo", ["One"])
 
 
-def test_moves_of_one_card_are_saved_in_turn_and_shown_all_the_while(api: Api, page: Page) -> None:
-    project = api.project("Moved")
-    open_board(page, project)
+def test_moves_of_one_card_are_saved_in_turn_and_shown_all_the_while(
+    api: Api, project: str, board: Any
+) -> None:
+    page = board("Moved")
     held: list[Route] = []
     page.route("**/api/tasks/*", lambda route: held.append(route))
     card(page, "Moved").get_by_role("link").focus()
@@ -117,9 +147,10 @@ def test_moves_of_one_card_are_saved_in_turn_and_shown_all_the_while(api: Api, p
     assert api.tasks(project)["Moved"]["status"] == "inreview"
 
 
-def test_a_later_move_holds_though_an_earlier_one_of_many_is_still_being_saved(api: Api, page: Page) -> None:
-    project = api.project("One", "Two", "Three")
-    open_board(page, project)
+def test_a_later_move_holds_though_an_earlier_one_of_many_is_still_being_saved(
+    api: Api, project: str, board: Any
+) -> None:
+    page = board("One", "Two", "Three")
     held: list[Route] = []
     one = api.tasks(project)["One"]["id"]
     page.route(f"**/api/tasks/{one}", lambda route: held.append(route))
@@ -142,9 +173,10 @@ def test_a_later_move_holds_though_an_earlier_one_of_many_is_still_being_saved(a
     }
 
 
-def test_a_card_that_goes_while_many_are_carried_keeps_none_of_the_others(api: Api, page: Page) -> None:
-    project = api.project("One", "Two", "Three")
-    open_board(page, project)
+def test_a_card_that_goes_while_many_are_carried_keeps_none_of_the_others(
+    api: Api, project: str, board: Any
+) -> None:
+    page = board("One", "Two", "Three")
     card(page, "One").get_by_role("link").focus()
     page.keyboard.press("Control+a")
     lift(page, "Three", page.locator("#column-done"))
@@ -156,9 +188,8 @@ def test_a_card_that_goes_while_many_are_carried_keeps_none_of_the_others(api: A
     assert {task["status"] for task in api.tasks(project).values()} == {"done"}
 
 
-def test_the_keyboard_moves_cards_and_says_so(api: Api, page: Page) -> None:
-    project = api.project("One", "Two", "Three")
-    open_board(page, project)
+def test_the_keyboard_moves_cards_and_says_so(api: Api, project: str, board: Any) -> None:
+    page = board("One", "Two", "Three")
     page.keyboard.press("j")
     page.keyboard.press("j")
     expect(card(page, "Two").get_by_role("link")).to_be_focused()
@@ -179,22 +210,9 @@ def test_the_keyboard_moves_cards_and_says_so(api: Api, page: Page) -> None:
     assert api.tasks(project)["Two"]["status"] == "done"
 
 
-def test_two_people_order_one_column_without_clobbering(api: Api, new_page: Any) -> None:
-    project = api.project("One", "Two", "Three", "Four")
-    first = open_board(new_page(), project)
-    second = open_board(new_page(), project)
-    card(first, "Four").get_by_role("link").focus()
-    card(second, "One").get_by_role("link").focus()
-    first.keyboard.press("Shift+ArrowUp")
-    second.keyboard.press("Shift+ArrowDown")
-    for page in (first, second):
-        expect_titles(page, "todo", ["Two", "One", "Four", "Three"])
-
-
-def test_changes_leave_focus_typing_and_scroll_alone(api: Api, page: Page) -> None:
-    project = api.project(*(f"Task {number}" for number in range(30)))
-    page.set_viewport_size({"width": 1280, "height": 600})
-    open_board(page, project)
+def test_changes_leave_focus_typing_and_scroll_alone(api: Api, project: str, board: Any) -> None:
+    page = board(*(f"Task {number}" for number in range(12)))
+    page.set_viewport_size({"width": 1280, "height": 400})
     scroll = "document.querySelector('.cards[data-status=todo]').scrollTop"
     page.evaluate(f"{scroll} = 300")
     page.keyboard.press("c")
@@ -211,10 +229,9 @@ def test_changes_leave_focus_typing_and_scroll_alone(api: Api, page: Page) -> No
     assert page.evaluate("element => element.isConnected", element), "an unchanged card was drawn anew"
 
 
-def test_somebody_elses_edit_is_shown_not_lost(api: Api, page: Page) -> None:
-    project = api.project("Sweep the floor")
+def test_somebody_elses_edit_is_shown_not_lost(api: Api, project: str, board: Any) -> None:
+    page = board("Sweep the floor")
     task = api.tasks(project)["Sweep the floor"]["id"]
-    open_board(page, project)
     card(page, "Sweep the floor").get_by_role("link").focus()
     page.keyboard.press("e")
     page.fill("#edit-name", "Sweep the whole floor")
@@ -230,10 +247,9 @@ def test_somebody_elses_edit_is_shown_not_lost(api: Api, page: Page) -> None:
     assert api("GET", f"/api/tasks/{task}")["description"] == "With water"
 
 
-def test_an_edit_that_the_page_has_not_heard_of_is_a_conflict_too(api: Api, page: Page) -> None:
-    project = api.project("Sweep the floor")
+def test_an_edit_that_the_page_has_not_heard_of_is_a_conflict_too(api: Api, project: str, board: Any) -> None:
+    page = board("Sweep the floor")
     task = api.tasks(project)["Sweep the floor"]["id"]
-    open_board(page, project)
     card(page, "Sweep the floor").get_by_role("link").focus()
     page.evaluate("vibe.live.manager.close()")
     api("PATCH", f"/api/tasks/{task}", {"title": "Mop the floor"})
@@ -244,9 +260,8 @@ def test_an_edit_that_the_page_has_not_heard_of_is_a_conflict_too(api: Api, page
     assert api("GET", f"/api/tasks/{task}")["title"] == "Mop the floor"
 
 
-def test_an_answer_that_comes_late_leaves_the_next_dialog_alone(api: Api, page: Page) -> None:
-    project = api.project("One", "Two")
-    open_board(page, project)
+def test_an_answer_that_comes_late_leaves_the_next_dialog_alone(api: Api, project: str, board: Any) -> None:
+    page = board("One", "Two")
     held: list[Route] = []
     page.route("**/api/tasks/*", lambda route: held.append(route))
     card(page, "One").get_by_role("link").focus()
@@ -278,9 +293,8 @@ def test_an_answer_that_comes_late_leaves_the_next_dialog_alone(api: Api, page: 
     expect(page.get_by_role("alert")).to_contain_text("“Two” was not saved")
 
 
-def test_a_start_that_fails_late_is_told_and_the_next_one_left_alone(api: Api, page: Page) -> None:
-    project = api.project("One", "Two")
-    open_board(page, project)
+def test_a_start_that_fails_late_is_told_and_the_next_one_left_alone(board: Any) -> None:
+    page = board("One", "Two")
     held: list[Route] = []
     page.route("**/api/task-attempts", lambda route: held.append(route))
     for number, title in enumerate(("One", "Two"), 1):
@@ -293,11 +307,11 @@ def test_a_start_that_fails_late_is_told_and_the_next_one_left_alone(api: Api, p
     held[0].abort()
     expect(page.get_by_role("alert")).to_contain_text("“One” was not started")
     expect(page.locator("#start-prompt")).to_have_value("for Two")
+    held[1].abort()
 
 
-def test_what_is_written_while_a_task_is_made_stays(api: Api, page: Page) -> None:
-    project = api.project()
-    open_board(page, project)
+def test_what_is_written_while_a_task_is_made_stays(board: Any) -> None:
+    page = board()
     held: list[Route] = []
     page.route("**/api/tasks", lambda route: held.append(route))
     page.keyboard.press("c")
@@ -319,9 +333,8 @@ def test_what_is_written_while_a_task_is_made_stays(api: Api, page: Page) -> Non
     expect(page.locator("#create-name")).to_have_value("Second")
 
 
-def test_a_new_card_that_comes_late_leaves_the_typing_where_it_is(api: Api, page: Page) -> None:
-    project = api.project("Old")
-    open_board(page, project)
+def test_a_new_card_that_comes_late_leaves_the_typing_where_it_is(board: Any) -> None:
+    page = board("Old")
     page.route("**/api/events/**", lambda route: route.abort())
     page.evaluate("vibe.live.manager.restart(vibe.live.manager.cursor)")
     page.keyboard.press("c")
@@ -334,10 +347,11 @@ def test_a_new_card_that_comes_late_leaves_the_typing_where_it_is(api: Api, page
     expect(page.locator("#search")).to_be_focused()
 
 
-def test_search_and_filter_narrow_the_board_and_stay_in_the_address(api: Api, page: Page) -> None:
-    project = api.project("Apple pie", "Pear tart")
+def test_search_and_filter_narrow_the_board_and_stay_in_the_address(
+    api: Api, project: str, board: Any
+) -> None:
+    page = board("Apple pie", "Pear tart")
     api.task(project, "Apple wine", labels=["drink"], description="from cider")
-    open_board(page, project)
     page.keyboard.press("/")
     page.keyboard.type("apple")
     expect_titles(page, "todo", ["Apple pie", "Apple wine"])
@@ -353,9 +367,8 @@ def test_search_and_filter_narrow_the_board_and_stay_in_the_address(api: Api, pa
     expect_titles(page, "todo", ["Apple pie", "Pear tart", "Apple wine"])
 
 
-def test_many_are_moved_labelled_and_deleted_at_once(api: Api, page: Page) -> None:
-    project = api.project("One", "Two", "Three")
-    open_board(page, project)
+def test_many_are_moved_labelled_and_deleted_at_once(api: Api, project: str, board: Any) -> None:
+    page = board("One", "Two", "Three")
     card(page, "One").click(modifiers=["Control"], position={"x": 150, "y": 14})
     card(page, "Two").click(modifiers=["Shift"], position={"x": 150, "y": 14})
     bulk = page.locator("#bulk")
@@ -374,30 +387,8 @@ def test_many_are_moved_labelled_and_deleted_at_once(api: Api, page: Page) -> No
     assert set(api.tasks(project)) == {"Three"}
 
 
-def test_an_agent_is_started_from_the_board_and_followed_on_the_card(
-    api: Api, new_page: Any, tmp_path: Path
-) -> None:
-    project = api.project("Make a file")
-    first = open_board(new_page(), project)
-    second = open_board(new_page(), project)
-    card(first, "Make a file").get_by_role("link").focus()
-    first.keyboard.press("s")
-    first.select_option("#start-executor", "script")
-    first.fill(
-        "#start-prompt", f"echo working hard; until [ -e {tmp_path}/go ]; do sleep 0.1; done; seq 5 > numbers"
-    )
-    first.locator("#start-dialog [type=submit]").click()
-    expect(second.locator("#column-inprogress .run-state")).to_have_text("Running")
-    expect(second.locator("#column-inprogress .card-line")).to_have_text("working hard")
-    (tmp_path / "go").touch()
-    review = second.locator("#column-inreview .card")
-    expect(review.locator(".run-state")).to_have_text("Needs review")
-    expect(review.locator(".plus")).to_have_text("+5")
-
-
-def test_the_demo_agent_starts_with_the_task(api: Api, page: Page) -> None:
-    project = api.project()
-    open_board(page, project)
+def test_the_demo_agent_starts_with_the_task(api: Api, project: str, board: Any) -> None:
+    page = board()
     page.keyboard.press("c")
     page.fill("#create-name", "Show me")
     page.select_option("#create-executor", "demo")
@@ -410,14 +401,74 @@ def test_the_demo_agent_starts_with_the_task(api: Api, page: Page) -> None:
     expect(page.locator("#column-inreview .run-state")).to_have_text("Stopped")
 
 
-def test_the_menu_does_what_the_keys_do(api: Api, page: Page) -> None:
-    project = api.project("One", "Two")
-    open_board(page, project)
+def test_the_menu_does_what_the_keys_do(board: Any) -> None:
+    page = board("One", "Two")
     page.get_by_role("button", name="Actions for One").click()
     page.get_by_role("menuitem", name="Done").click()
     expect_titles(page, "done", ["One"])
     page.keyboard.press("?")
     expect(page.locator("#shortcuts-help")).to_contain_text("New task")
+
+
+@pytest.fixture(scope="class")
+def other(usual_context: BrowserContext) -> Iterator[Page]:
+    page = usual_context.new_page()
+    yield page
+    page.close()
+
+
+@pytest.fixture
+def windows(page: Page, other: Page) -> list[Page]:
+    return [page, other]
+
+
+class TestTwoWindows:
+    def test_a_new_task_appears_in_every_window(self, show: Any, windows: list[Page]) -> None:
+        first, second = show(on=windows)
+        first.keyboard.press("c")
+        first.fill("#create-name", "Peel the apples")
+        first.fill("#create-labels", "kitchen, fruit")
+        first.keyboard.press("Control+Enter")
+        expect(card(second, "Peel the apples")).to_contain_text("kitchen")
+        expect(card(first, "Peel the apples").get_by_role("link")).to_be_focused()
+
+    def test_a_drag_moves_the_card_for_everybody_and_for_good(self, show: Any, windows: list[Page]) -> None:
+        first, second = show("One", "Two", "Three", on=windows)
+        drag(first, "Three", target=card(first, "One"), below=False)
+        expect_titles(first, "todo", ["Three", "One", "Two"])
+        expect_titles(second, "todo", ["Three", "One", "Two"])
+        drag(first, "One", target=first.locator("#column-done"))
+        expect_titles(second, "done", ["One"])
+        second.reload()
+        assert titles(second, "todo") == ["Three", "Two"]
+
+    def test_two_people_order_one_column_without_clobbering(self, show: Any, windows: list[Page]) -> None:
+        first, second = show("One", "Two", "Three", "Four", on=windows)
+        card(first, "Four").get_by_role("link").focus()
+        card(second, "One").get_by_role("link").focus()
+        first.keyboard.press("Shift+ArrowUp")
+        second.keyboard.press("Shift+ArrowDown")
+        for page in (first, second):
+            expect_titles(page, "todo", ["Two", "One", "Four", "Three"])
+
+    def test_an_agent_is_started_from_the_board_and_followed_on_the_card(
+        self, show: Any, windows: list[Page], tmp_path: Path
+    ) -> None:
+        first, second = show("Make a file", on=windows)
+        card(first, "Make a file").get_by_role("link").focus()
+        first.keyboard.press("s")
+        first.select_option("#start-executor", "script")
+        first.fill(
+            "#start-prompt",
+            f"echo working hard; until [ -e {tmp_path}/go ]; do sleep 0.1; done; seq 5 > numbers",
+        )
+        first.locator("#start-dialog [type=submit]").click()
+        expect(second.locator("#column-inprogress .run-state")).to_have_text("Running")
+        expect(second.locator("#column-inprogress .card-line")).to_have_text("working hard")
+        (tmp_path / "go").touch()
+        review = second.locator("#column-inreview .card")
+        expect(review.locator(".run-state")).to_have_text("Needs review")
+        expect(review.locator(".plus")).to_have_text("+5")
 
 
 MOVE_BEFORE = """(card, [x, y]) => {
@@ -436,35 +487,41 @@ class Finger:
         self.touch.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
 
 
-def test_a_finger_carries_a_card_after_a_long_press(api: Api, open_context: Any) -> None:
-    project = api.project("One", "Two", "Three")
-    page = open_context(reduced_motion="no-preference", **PHONE).new_page()
+@pytest.fixture(scope="class")
+def phone(watched: Watched) -> Iterator[Page]:
+    context = watched.open(reduced_motion="no-preference", **PHONE)
+    page = context.new_page()
     page.clock.install()
-    open_board(page, project)
-    start, end = middle(card(page, "Three")), middle(card(page, "One"))
-    finger = Finger(page)
-    # One that moves before is scrolling, also where the browser itself does not say so.
-    card(page, "Three").evaluate(MOVE_BEFORE, start)
-    page.clock.run_for(1_000)
-    assert not page.locator(".is-dragging").count()
-    finger("touchStart", *start)
-    page.locator(".is-dragging").wait_for()
-    for part in range(1, 6):
-        finger("touchMove", start[0], start[1] + (end[1] - 12 - start[1]) * part / 5)
-    finger("touchEnd")
-    expect_titles(page, "todo", ["Three", "One", "Two"])
+    yield page
+    context.close()
 
 
-def test_a_phone_shows_one_column_at_a_time_and_nothing_sticks_out(api: Api, open_context: Any) -> None:
-    project = api.project("A" * 120, "Words " * 40)
-    page = open_board(open_context(reduced_motion="no-preference", **PHONE).new_page(), project)
-    assert page.evaluate("document.documentElement.scrollWidth") <= 390
-    page.get_by_role("tab", name="Done").click()
-    expect(page.get_by_role("tab", name="Done")).to_have_attribute("aria-selected", "true")
-    expect(page.locator("#column-done")).to_be_in_viewport(ratio=0.9)
-    page.get_by_role("button", name="New task", exact=True).click()
-    expect(page.locator("#create-dialog")).to_be_visible()
-    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+@pytest.mark.usefixtures("open_context")
+class TestPhone:
+    def test_a_finger_carries_a_card_after_a_long_press(self, phone: Page, show: Any) -> None:
+        show("One", "Two", "Three", on=[phone])
+        start, end = middle(card(phone, "Three")), middle(card(phone, "One"))
+        finger = Finger(phone)
+        # One that moves before is scrolling, also where the browser itself does not say so.
+        card(phone, "Three").evaluate(MOVE_BEFORE, start)
+        phone.clock.run_for(1_000)
+        assert not phone.locator(".is-dragging").count()
+        finger("touchStart", *start)
+        phone.locator(".is-dragging").wait_for()
+        for part in range(1, 6):
+            finger("touchMove", start[0], start[1] + (end[1] - 12 - start[1]) * part / 5)
+        finger("touchEnd")
+        expect_titles(phone, "todo", ["Three", "One", "Two"])
+
+    def test_a_phone_shows_one_column_at_a_time_and_nothing_sticks_out(self, phone: Page, show: Any) -> None:
+        show("A" * 120, "Words " * 40, on=[phone])
+        assert phone.evaluate("document.documentElement.scrollWidth") <= 390
+        phone.get_by_role("tab", name="Done").click()
+        expect(phone.get_by_role("tab", name="Done")).to_have_attribute("aria-selected", "true")
+        expect(phone.locator("#column-done")).to_be_in_viewport(ratio=0.9)
+        phone.get_by_role("button", name="New task", exact=True).click()
+        expect(phone.locator("#create-dialog")).to_be_visible()
+        assert phone.evaluate("document.documentElement.scrollWidth") <= 390
 
 
 def drag(page: Page, title: str, target: Any, below: bool = True) -> None:
