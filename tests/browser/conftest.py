@@ -269,31 +269,28 @@ def middle(locator: Any) -> tuple[float, float]:
     return box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
 
 
-def settle(page: Page) -> None:
-    """Returns when no colour is on its way to another: half-way through a change of theme nothing has contrast."""
-    page.evaluate(
-        """async () => {
-            for (let frame = 0; frame < 2; frame += 1) await new Promise(requestAnimationFrame);
-            const moving = document.getAnimations().filter((one) => one instanceof CSSTransition);
-            await Promise.all(moving.map((one) => one.finished.catch(() => null)));
-        }"""
-    )
-
-
-AXE = """async ([context, options]) => {
-    const {violations} = await axe.run(context ?? document, options);
-    return violations.map(({id, nodes}) => [id, nodes.map(({html}) => html.slice(0, 200))]);
-}"""
+# Until no colour is on its way to another: half-way through a change of theme nothing has contrast.
+SETTLE = """
+    for (let frame = 0; frame < 2; frame += 1) await new Promise(requestAnimationFrame);
+    const moving = document.getAnimations().filter((one) => one instanceof CSSTransition);
+    await Promise.all(moving.map((one) => one.finished.catch(() => null)));
+"""
+AXE = f"""async ([context, options]) => {{
+    if (!globalThis.axe) return null;
+    {SETTLE}
+    const {{violations}} = await axe.run(context ?? document, options);
+    return violations.map(({{id, nodes}}) => [id, nodes.map(({{html}}) => html.slice(0, 200))]);
+}}"""
 
 
 def check(page: Page, where: str, include: str | None = None, **options: Any) -> None:
     """axe finds nothing to complain of. What is special, such as `rules`, are options of axe."""
-    settle(page)
-    if not page.evaluate("'axe' in globalThis"):
-        page.evaluate(AXE_SCRIPT)
     # No page has a frame, and to find a short selector for each element takes long.
-    usual = {"resultTypes": ["violations"], "iframes": False, "selectors": False}
-    found = page.evaluate(AXE, [include, usual | options])
+    asked = [include, {"resultTypes": ["violations"], "iframes": False, "selectors": False} | options]
+    found = page.evaluate(AXE, asked)
+    if found is None:
+        page.evaluate(AXE_SCRIPT)
+        found = page.evaluate(AXE, asked)
     assert not found, (where, found)
 
 
@@ -315,7 +312,7 @@ TOO_SMALL = """() => {
         const missed = [[-21, 0], [21, 0], [0, -21], [0, 21]].filter((by) => !hit(by));
         if (missed.length) small.push(`${one.outerHTML.slice(0, 120)} ${right - left}x${bottom - top}`);
     }
-    return small;
+    return [document.documentElement.scrollWidth, small];
 }"""
 
 
@@ -325,6 +322,6 @@ def check_phone(page: Page, where: str) -> None:
     Not of colours, which are those of a wide screen and take most of its time.
     """
     check(page, where, rules={"color-contrast": {"enabled": False}})
-    assert page.evaluate("document.documentElement.scrollWidth") <= 390, where
-    small = page.evaluate(TOO_SMALL)
+    width, small = page.evaluate(TOO_SMALL)
+    assert width <= 390, where
     assert not small, (where, small)
