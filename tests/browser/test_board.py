@@ -34,9 +34,17 @@ SHOWS = """(ids) => {
 
 
 @pytest.fixture(scope="module")
-def project(api: Api) -> str:
-    """The one of all tests that take it."""
-    return api.project()
+def projects() -> dict[int, str]:
+    return {}
+
+
+@pytest.fixture
+def project(api: Api, projects: dict[int, str], request: pytest.FixtureRequest) -> str:
+    """One for all tests, and another after each that failed, which may have left anything there."""
+    failed = request.session.testsfailed
+    if failed not in projects:
+        projects[failed] = api.project()
+    return projects[failed]
 
 
 @pytest.fixture
