@@ -159,6 +159,20 @@ def test_a_hidden_tab_costs_no_connection_and_is_exact_when_shown(api: Api, page
     wait_live(page)
 
 
+ASK = """async () => {
+    const { src } = document.querySelector("script[src$='/tasks/js/app.js']");
+    const { api } = await import(src.replace("app.js", "api.js"));
+    const { name, status, message } = await api.get("/api/events/", {timeout: 500}).catch((error) => error);
+    return [status, message];
+}"""
+
+
+def test_an_answer_that_breaks_off_is_a_failure_in_words(api: Api, page: Page) -> None:
+    open_board(page, api.project())
+    status, words = page.evaluate(ASK)
+    assert status == 0 and words.startswith("The line broke during the answer")
+
+
 @pytest.fixture(scope="module")
 def stopped(watched: Watched) -> Iterator[Page]:
     context = watched.open()
@@ -298,17 +312,3 @@ def test_a_page_that_is_opened_in_the_background_connects_when_it_is_shown(
         show(page, "visible")
         wait_live(page)
         assert state == "paused"
-
-
-ASK = """async () => {
-    const { src } = document.querySelector("script[src$='/tasks/js/app.js']");
-    const { api } = await import(src.replace("app.js", "api.js"));
-    const { name, status, message } = await api.get("/api/events/", {timeout: 500}).catch((error) => error);
-    return [status, message];
-}"""
-
-
-def test_an_answer_that_breaks_off_is_a_failure_in_words(api: Api, page: Page) -> None:
-    open_board(page, api.project())
-    status, words = page.evaluate(ASK)
-    assert status == 0 and words.startswith("The line broke during the answer")
