@@ -17,15 +17,15 @@ ROOT = Path(__file__).resolve().parent.parent
 DEADLINE = 60.0
 
 
-def wait_for(condition: Callable[[], Any], what: str, deadline: float = DEADLINE) -> Any:
+def wait_for(condition: Callable[[], Any], what: str, deadline: float = DEADLINE, pause: float = 0.02) -> Any:
     """The first true value of `condition`; fails, naming what was awaited, when it never comes."""
     end = time.monotonic() + deadline
-    pause = 0.02
+    longest = max(pause, 0.1)
     while time.monotonic() < end:
         if found := condition():
             return found
         time.sleep(pause)
-        pause = min(pause * 1.5, 0.1)
+        pause = min(pause * 1.5, longest)
     raise AssertionError(f"{what} did not happen within {deadline:g} s")
 
 

@@ -4,6 +4,7 @@ Not for longer: while Playwright runs, its event loop is this thread's, and noth
 """
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -111,7 +112,7 @@ class Api:
         """The id of an attempt that ran this shell script, once it has ended."""
         body = {"task_id": task, "executor": "script", "prompt": script}
         attempt = str(self("POST", "/api/task-attempts", body)["id"])
-        wait_for(lambda: self._ended(attempt), "the end of the run")
+        wait_for(lambda: self._ended(attempt), "the end of the run", pause=0.2)
         return attempt
 
     def _ended(self, attempt: str) -> bool:
@@ -232,6 +233,19 @@ def emptied(page: Page) -> Page:
 @pytest.fixture
 def page(new_page: Callable[[], Page]) -> Page:
     return new_page()
+
+
+@contextmanager
+def on_a_phone(page: Page) -> Iterator[None]:
+    """Shows the page on a low phone, where most things have to be scrolled. It is whole again from the next page on."""
+    cdp = page.context.new_cdp_session(page)
+    size = {"width": 390, "height": 480, "deviceScaleFactor": 1, "mobile": True}
+    cdp.send("Emulation.setDeviceMetricsOverride", size)
+    cdp.send("Emulation.setTouchEmulationEnabled", {"enabled": True})
+    yield
+    cdp.send("Emulation.setTouchEmulationEnabled", {"enabled": False})
+    cdp.send("Emulation.clearDeviceMetricsOverride")
+    cdp.detach()
 
 
 def open_board(page: Page, project: str, query: str = "") -> Page:

@@ -1,7 +1,6 @@
 """Signing in, projects, and what every page owes to every reader: no violation that axe finds, no inline code."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ from tests.browser.conftest import (
     card,
     check,
     check_phone,
+    on_a_phone,
     open_board,
     titles,
 )
@@ -153,19 +153,6 @@ BUDGET = {"requests": 65, "bytes": 360_000, "elsewhere": 0, "elements": 1_500, "
 
 # The pages with colours that no other has, by what they wait for.
 COLOURFUL = ("main .project", "#line[data-state=live]", ".diff-line", ".history-entry", ".badge-green")
-
-
-@contextmanager
-def on_a_phone(page: Page) -> Iterator[None]:
-    """Shows the page on a low phone, where most things have to be scrolled. It is whole again from the next page on."""
-    cdp = page.context.new_cdp_session(page)
-    size = {"width": 390, "height": 480, "deviceScaleFactor": 1, "mobile": True}
-    cdp.send("Emulation.setDeviceMetricsOverride", size)
-    cdp.send("Emulation.setTouchEmulationEnabled", {"enabled": True})
-    yield
-    cdp.send("Emulation.setTouchEmulationEnabled", {"enabled": False})
-    cdp.send("Emulation.clearDeviceMetricsOverride")
-    cdp.detach()
 
 
 def test_each_page_keeps_its_budget_and_axe_finds_nothing_by_day_by_night_or_on_a_phone(

@@ -1,4 +1,4 @@
-"""What the tests of the task's page share: attempts that wait for the test, and a tab for each class."""
+"""What the tests of the task's page share: attempts that wait for the test, and a tab."""
 
 import re
 from collections.abc import Iterator
@@ -10,6 +10,7 @@ from playwright.sync_api import Browser, BrowserContext, Page, expect
 
 from tests.browser.conftest import PATIENCE, RESTING, Api
 from tests.live import LiveServer
+from tests.repositories import git
 from tests.runs import wait_for
 
 expect.set_options(timeout=PATIENCE)
@@ -49,7 +50,7 @@ class Runs:
             runs = self.of(attempt)
             return runs[number - 1] if len(runs) >= number and runs[number - 1]["status"] in ENDED else None
 
-        return dict(wait_for(last, "the end of the run"))
+        return dict(wait_for(last, "the end of the run", pause=0.2))
 
     def worktree(self, attempt: dict[str, Any]) -> Path:
         def folder() -> str | None:
@@ -64,26 +65,38 @@ class Runs:
         self.ended(attempt)
         return task, attempt
 
+    def commit_to_main(self, name: str, text: str) -> None:
+        repository = Path(self.api("GET", f"/api/projects/{self.project}")["repo_path"])
+        (repository / name).write_text(text)
+        git(repository, "add", name)
+        git(repository, "commit", "-q", "-m", name)
+
 
 @pytest.fixture(scope="module")
 def profile(browser: Browser, server: LiveServer, signed_in: Any) -> Iterator[BrowserContext]:
-    """One browser profile for the module: its cache spares each test the loading of all scripts."""
+    """One browser profile for the module: its cache spares each test the loading of all scripts.
+
+    A script error on a page of it fails the last test.
+    """
     context = browser.new_context(base_url=server.url, storage_state=signed_in, reduced_motion="reduce")
+    context.set_default_timeout(PATIENCE)
+    problems: list[str] = []
+    context.on("weberror", lambda error: problems.append(f"{error.page and error.page.url}: {error.error}"))
     yield context
     context.close()
-
-
-@pytest.fixture(scope="class")
-def page(profile: BrowserContext) -> Iterator[Page]:
-    """One tab for the tests of a class. A script error on it fails the last of them."""
-    page = profile.new_page()
-    problems: list[str] = []
-    page.set_default_timeout(PATIENCE)
-    page.on("pageerror", lambda error: problems.append(f"{page.url}: {error}"))
-    yield page
-    page.evaluate("localStorage.clear()")
-    page.close()
     assert not problems, "\n".join(problems)
+
+
+@pytest.fixture
+def page(profile: BrowserContext, request: pytest.FixtureRequest) -> Iterator[Page]:
+    """The one tab of the module. What a test that fails has done to it ends with it."""
+    if not profile.pages:
+        profile.new_page().goto(RESTING)
+    (page,) = profile.pages
+    failed = request.session.testsfailed
+    yield page
+    if request.session.testsfailed > failed:
+        page.close()
 
 
 @pytest.fixture(scope="module")
@@ -96,8 +109,7 @@ def open_task(page: Page, task: str, query: str = "") -> Page:
     address = f"/tasks/{task}/{query}"
     if page.url.endswith(address):
         return page
-    if page.url.startswith("http"):
-        page.evaluate("localStorage.clear()")
+    page.evaluate("localStorage.clear()")
     if page.url.partition("#")[0].endswith(address.partition("#")[0]):
         page.goto(RESTING)  # Another hash alone loads nothing.
     page.goto(address)

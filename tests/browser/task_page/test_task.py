@@ -1,12 +1,12 @@
 """The task itself, what it is told next, and how an attempt at it ends."""
 
 import re
-from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
+import pytest
 from playwright.sync_api import Page, Route, expect
 
-from tests.browser.conftest import PHONE, check, check_phone
+from tests.browser.conftest import RESTING, check, check_phone, on_a_phone
 from tests.browser.task_page.conftest import Runs, line, open_task
 from tests.live import LiveServer
 from tests.needs import needs_chromium
@@ -14,6 +14,45 @@ from tests.repositories import git
 from tests.runs import wait_for
 
 pytestmark = needs_chromium
+
+
+class Tried(NamedTuple):
+    task: str
+    first: dict[str, Any]
+
+
+@pytest.fixture(scope="module")
+def tried(runs: Runs) -> Tried:
+    """A task with two attempts that have ended: one small, and one that printed and changed all sorts, and failed."""
+    task, first = runs.done("echo > one.txt", "Tried twice")
+    script = r"""
+    printf '\033[1;31mred\033[0m and \033[38;5;208morange\033[0m\n'
+    echo careful >&2
+    echo "print('goodbye')" > src/app.py
+    printf '# Test  \n' > README.md
+    seq 700 > big.py
+    printf '\000\001' > data.bin
+    exit 3
+    """
+    runs.ended(runs.start(task, script))
+    return Tried(task, first)
+
+
+@pytest.fixture(scope="module")
+def untried(runs: Runs) -> str:
+    """A task without attempts."""
+    return runs.task("Untried", description="before")
+
+
+@pytest.fixture
+def untouched(page: Page, runs: Runs, untried: str) -> Page:
+    """The page of that task as it was in the beginning; it is loaded anew only where a test has left it."""
+    runs.api("PATCH", f"/api/tasks/{untried}", {"title": "Untried", "description": "before"})
+    if f"/tasks/{untried}/" not in page.url:
+        open_task(page, untried)
+    expect(page.get_by_role("heading", name="Untried", exact=True)).to_be_visible()
+    expect(page.locator("#description")).to_have_text("before")
+    return page
 
 
 class TestFollowUps:
@@ -44,10 +83,11 @@ class TestFollowUps:
             "took back the agent of attempt #1: “echo much later”"
         )
 
-    def test_words_written_while_others_are_sent_stay_where_they_are(self, page: Page, runs: Runs) -> None:
-        task, first = runs.done("echo > one.txt", "Sent slowly")
-        runs.ended(runs.start(task, "echo > two.txt"))
-        open_task(page, task, f"?attempt={first['id']}&view=changes")
+    def test_words_written_while_others_are_sent_stay_where_they_are(
+        self, page: Page, runs: Runs, tried: Tried
+    ) -> None:
+        first = tried.first
+        open_task(page, tried.task, f"?attempt={first['id']}&view=changes")
         field = page.get_by_role("textbox", name="Follow-up")
         held: list[Route] = []
         page.route("**/follow-up", lambda route: held.append(route))
@@ -57,7 +97,7 @@ class TestFollowUps:
         field.press_sequentially(" and then more")
         page.locator(".attempt").first.click()
         field.fill("for another attempt")
-        page.locator(".diff-file", has_text="two.txt").locator(".diff-number").last.click()
+        page.locator(".diff-file", has_text="src/app.py").locator(".diff-number").last.click()
         page.keyboard.type("on another attempt")
         page.keyboard.press("Control+Enter")
         page.unroute("**/follow-up")  # which lets the held one go on
@@ -128,9 +168,8 @@ class TestFinish:
         expect(page.locator("#attempt-notices")).not_to_contain_text("still at work")
 
     def test_conflicts_are_listed(self, page: Page, runs: Runs) -> None:
-        _, first = runs.done("echo one > clash.txt", "The first")
         task, _ = runs.done("echo other > clash.txt", "The second")
-        runs.api("POST", f"/api/task-attempts/{first['id']}/merge")
+        runs.commit_to_main("clash.txt", "one\n")
         open_task(page, task)
         page.locator("#merge").click()
         page.get_by_role("dialog").get_by_role("button", name="Merge").click()
@@ -167,11 +206,10 @@ class TestFinish:
         expect(page.locator("#attempt-notices")).to_contain_text(kept)
 
     def test_an_answer_for_one_attempt_is_not_told_of_another(self, page: Page, runs: Runs) -> None:
-        _, clash = runs.done("echo one > same.txt", "Merged before")
         task, first = runs.done("echo other > same.txt", "Tried again")
         second = runs.start(task, "echo > fine.txt")
         runs.ended(second)
-        runs.api("POST", f"/api/task-attempts/{clash['id']}/merge")
+        runs.commit_to_main("same.txt", "one\n")
         open_task(page, task, f"?attempt={first['id']}")
         held: list[Route] = []
         page.route("**/merge", lambda route: held.append(route))
@@ -212,9 +250,8 @@ class TestFinish:
         expect(page.locator("#stop")).to_be_hidden()
         expect(page.locator("#distance")).to_have_text("1 ahead")
 
-    def test_a_key_that_is_still_held_confirms_nothing(self, page: Page, runs: Runs) -> None:
-        task, _ = runs.done("echo held > held.txt", "Held")
-        open_task(page, task)
+    def test_a_key_that_is_still_held_confirms_nothing(self, page: Page, tried: Tried) -> None:
+        open_task(page, tried.task)
         page.locator("#merge").focus()
         for _ in range(3):
             page.keyboard.down("Enter")
@@ -237,42 +274,29 @@ class TestTask:
         expect(prose.locator("em")).to_have_text("this")
         expect(page.get_by_role("heading", name="Renamed")).to_be_visible()
 
-    def test_an_edit_over_anothers_edit_is_not_lost(self, page: Page, runs: Runs) -> None:
-        task = runs.task("Mine", description="before")
-        open_task(page, task)
+    def test_an_edit_over_anothers_edit_is_not_lost(self, untouched: Page, runs: Runs, untried: str) -> None:
+        page = untouched
         page.keyboard.press("e")
         page.get_by_label("Description (Markdown)").fill("my words")
-        runs.api("PATCH", f"/api/tasks/{task}", {"description": "their words"})
+        runs.api("PATCH", f"/api/tasks/{untried}", {"description": "their words"})
         page.get_by_role("button", name="Save").click()
         expect(page.get_by_role("alert").filter(has_text="their words")).to_be_visible()
         page.get_by_role("button", name="Save mine over it").click()
         expect(page.locator("#description")).to_have_text("my words")
 
-    def test_an_edit_that_the_page_has_not_heard_of_is_shown(self, page: Page, runs: Runs) -> None:
-        task = runs.task("Mine", description="before")
-        open_task(page, task)
-        page.evaluate("vibe.page.document.manager.close()")
-        runs.api("PATCH", f"/api/tasks/{task}", {"description": "their words", "title": "Theirs"})
-        page.keyboard.press("e")
-        page.get_by_label("Description (Markdown)").fill("my words")
-        page.get_by_role("button", name="Save").click()
-        expect(page.get_by_role("alert").filter(has_text="their words")).to_be_visible()
-        page.get_by_role("button", name="Save mine over it").click()
-        expect(page.locator("#description")).to_have_text("my words")
-        expect(page.get_by_role("heading", name="Theirs")).to_be_visible()
-
-    def test_a_description_that_could_not_be_drawn_is_asked_for_again(self, page: Page, runs: Runs) -> None:
-        task = runs.task("Described", description="before")
-        open_task(page, task)
+    def test_a_description_that_could_not_be_drawn_is_asked_for_again(
+        self, untouched: Page, runs: Runs, untried: str
+    ) -> None:
+        page = untouched
         refused: list[Route] = []
         page.route("**/description/", lambda route: (refused.append(route), route.fulfill(status=503)))
-        runs.api("PATCH", f"/api/tasks/{task}", {"description": "after"})
+        runs.api("PATCH", f"/api/tasks/{untried}", {"description": "after"})
         wait_for(lambda: page.evaluate("1") and refused, "a question")
         page.unroute("**/description/")
         expect(page.locator("#description")).to_have_text("after")
 
-    def test_a_key_of_an_input_method_is_no_order(self, page: Page, runs: Runs) -> None:
-        open_task(page, runs.task("Written"))
+    def test_a_key_of_an_input_method_is_no_order(self, untouched: Page) -> None:
+        page = untouched
         page.keyboard.press("e")
         title = page.get_by_label("Title")
         title.fill("")
@@ -285,27 +309,19 @@ class TestTask:
         browser.send("Input.insertText", {"text": "仮名"})
         page.keyboard.press("Enter")
         expect(page.get_by_role("heading", name="仮名")).to_be_visible()
+        browser.detach()
 
-    def test_the_window_is_called_as_the_task_is(self, page: Page, runs: Runs) -> None:
-        task = runs.task("As it was")
-        open_task(page, task)
-        runs.api("PATCH", f"/api/tasks/{task}", {"title": "As it is"})
+    def test_the_window_is_called_as_the_task_is(self, untouched: Page, runs: Runs, untried: str) -> None:
+        page = untouched
+        runs.api("PATCH", f"/api/tasks/{untried}", {"title": "As it is"})
         expect(page).to_have_title("As it is · Vibe")
         page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")
         expect(page).to_have_title("As it is · Vibe")
 
-    def test_a_prompt_stays_when_somebody_else_starts_first(self, page: Page, runs: Runs) -> None:
-        task = runs.task("Begun by two")
-        open_task(page, task)
-        page.get_by_label("Prompt").fill("my own words")
-        runs.ended(runs.start(task, "echo theirs"))
-        expect(line(page, "theirs")).to_be_visible()
-        page.keyboard.press("s")
-        expect(page.get_by_role("dialog").get_by_label("Prompt")).to_have_value("my own words")
-
-    def test_an_older_history_does_not_replace_a_newer_one(self, page: Page, runs: Runs) -> None:
-        task = runs.task("Told late")
-        open_task(page, task)
+    def test_an_older_history_does_not_replace_a_newer_one(
+        self, untouched: Page, runs: Runs, untried: str
+    ) -> None:
+        page = untouched
         late: list[tuple[Route, Any]] = []
 
         def first_late(route: Route) -> None:
@@ -317,13 +333,56 @@ class TestTask:
         page.route("**/history/", first_late)
         page.keyboard.press("4")
         wait_for(lambda: page.evaluate("1") and late, "an answer that is slow")
-        runs.api("PATCH", f"/api/tasks/{task}", {"title": "Told at once"})
+        runs.api("PATCH", f"/api/tasks/{untried}", {"title": "Told at once"})
         expect(page.locator("#history")).to_contain_text("Told at once")
         with page.expect_response("**/history/"):
             late[0][0].fulfill(response=late[0][1])
         page.evaluate("new Promise(requestAnimationFrame)")
         expect(page.locator("#history")).to_contain_text("Told at once")
         page.unroute_all()
+        page.keyboard.press("1")
+
+    def test_a_copy_that_a_change_does_not_fit_starts_over(
+        self, untouched: Page, runs: Runs, untried: str
+    ) -> None:
+        page = untouched
+        page.evaluate("vibe.page.document.task.title = 'Untrue'")
+        change = {"op": "replace", "path": f"/tasks/{untried}/nothing", "value": 1}
+        page.evaluate("(change) => vibe.page.document.apply(change)", change)
+        wait_for(lambda: page.evaluate("vibe.page.document.task.title") == "Untried", "the whole state")
+        runs.api("PATCH", f"/api/tasks/{untried}", {"title": "Still followed"})
+        expect(page.get_by_role("heading", name="Still followed")).to_be_visible()
+
+    def test_an_edit_that_the_page_has_not_heard_of_is_shown(
+        self, untouched: Page, runs: Runs, untried: str
+    ) -> None:
+        page = untouched
+        page.evaluate("vibe.page.document.manager.close()")
+        runs.api("PATCH", f"/api/tasks/{untried}", {"description": "their words", "title": "Theirs"})
+        page.keyboard.press("e")
+        page.get_by_label("Description (Markdown)").fill("my words")
+        page.get_by_role("button", name="Save").click()
+        expect(page.get_by_role("alert").filter(has_text="their words")).to_be_visible()
+        page.get_by_role("button", name="Save mine over it").click()
+        expect(page.locator("#description")).to_have_text("my words")
+        expect(page.get_by_role("heading", name="Theirs")).to_be_visible()
+        page.goto(RESTING)
+
+    def test_a_refused_start_says_why(self, untouched: Page) -> None:
+        page = untouched
+        page.get_by_label("Starts from, merges into").fill("no-such-branch")
+        page.get_by_role("button", name="Start").click()
+        expect(page.get_by_role("alert").filter(has_text="no-such-branch")).to_be_visible()
+        page.goto(RESTING)
+
+    def test_a_prompt_stays_when_somebody_else_starts_first(self, page: Page, runs: Runs) -> None:
+        task = runs.task("Begun by two")
+        open_task(page, task)
+        page.get_by_label("Prompt").fill("my own words")
+        runs.ended(runs.start(task, "echo theirs"))
+        expect(line(page, "theirs")).to_be_visible()
+        page.keyboard.press("s")
+        expect(page.get_by_role("dialog").get_by_label("Prompt")).to_have_value("my own words")
 
     def test_an_attempt_is_started_from_the_page(self, page: Page, runs: Runs) -> None:
         task = runs.task("Not begun")
@@ -338,60 +397,47 @@ class TestTask:
         expect(page.locator(".history-entry").first).to_be_visible()
         expect(page.locator("#history")).to_contain_text("to In review")
 
-    def test_a_refused_start_says_why(self, page: Page, runs: Runs) -> None:
-        open_task(page, runs.task("Badly begun"))
-        page.get_by_label("Starts from, merges into").fill("no-such-branch")
-        page.get_by_role("button", name="Start").click()
-        expect(page.get_by_role("alert").filter(has_text="no-such-branch")).to_be_visible()
-
-    def test_two_attempts_side_by_side(self, page: Page, runs: Runs) -> None:
-        task, _ = runs.done("echo a > a.txt", "Tried twice")
-        runs.ended(runs.start(task, "echo b > b.txt"))
-        open_task(page, task)
+    def test_two_attempts_side_by_side(self, page: Page, tried: Tried) -> None:
+        open_task(page, tried.task)
         expect(page.locator(".attempt")).to_have_count(2)
         page.get_by_role("link", name="Compare").click()
-        expect(page.locator("#diff-a .diff-name")).to_have_text("a.txt")
-        expect(page.locator("#diff-b .diff-name")).to_have_text("b.txt")
-        expect(page.locator("#files tbody tr")).to_have_count(2)
+        expect(page.locator("#diff-a .diff-name")).to_have_text("one.txt")
+        changed = ["src/app.py", "README.md", "big.py", "data.bin"]
+        expect(page.locator("#diff-b .diff-name")).to_have_text(changed)
+        expect(page.locator("#files tbody tr")).to_have_count(5)
 
-    def test_a_copy_that_a_change_does_not_fit_starts_over(self, page: Page, runs: Runs) -> None:
-        task = runs.task("True")
-        open_task(page, task)
-        page.evaluate("vibe.page.document.task.title = 'Untrue'")
-        change = {"op": "replace", "path": f"/tasks/{task}/nothing", "value": 1}
-        page.evaluate("(change) => vibe.page.document.apply(change)", change)
-        wait_for(lambda: page.evaluate("vibe.page.document.task.title") == "True", "the whole state")
-        runs.api("PATCH", f"/api/tasks/{task}", {"title": "Still followed"})
-        expect(page.get_by_role("heading", name="Still followed")).to_be_visible()
+    def test_axe_finds_no_violation(self, page: Page, tried: Tried) -> None:
+        page.emulate_media(color_scheme="light")
+        open_task(page, tried.task, "?view=log")
+        expect(line(page, "careful")).to_be_visible()
+        check(page, "output, light")
+        page.emulate_media(color_scheme="dark")
+        page.keyboard.press("s")
+        expect(page.get_by_role("dialog")).to_be_visible()
+        check(page, "start, dark", include="dialog[open]")  # behind it axe sees nothing
+        page.keyboard.press("Escape")
+        page.keyboard.press("2")
+        page.locator(".diff-tree-row[title='src/app.py']").click()
+        row = page.locator(".diff-file", has_text="src/app.py").locator(".diff-line.is-add")
+        expect(row.locator(".hl-string.diff-mark")).to_be_visible()
+        row.locator(".diff-number").nth(1).click()
+        check(page, "changes, dark", runOnly=["color-contrast"])
+        page.emulate_media(color_scheme="light")
+        check(page, "changes, light", include="#panel-changes")
+
+    def test_it_fits_a_phone(self, page: Page, tried: Tried) -> None:
+        open_task(page, tried.task, "?view=changes#file=src%2Fapp.py")
+        with on_a_phone(page):
+            page.get_by_role("tab", name="Task").click()  # the others: test_pages.py
+            expect(page.locator(".attempt").first).to_be_visible()
+            check_phone(page, "task")
+        page.goto(RESTING)
 
     def test_a_deleted_task_is_said_to_be_gone(self, page: Page, runs: Runs) -> None:
         task = runs.task("Short-lived")
         open_task(page, task)
         runs.api("DELETE", f"/api/tasks/{task}")
         expect(page.locator("#task-notices")).to_contain_text("deleted")
-
-    def test_axe_finds_no_violation(self, page: Page, printed: str, changed: tuple[str, Any]) -> None:
-        page.emulate_media(color_scheme="light")
-        open_task(page, printed, "?view=log")
-        expect(line(page, "careful")).to_be_visible()
-        check(page, "output, light")
-        page.emulate_media(color_scheme="dark")
-        page.keyboard.press("s")
-        expect(page.get_by_role("dialog")).to_be_visible()
-        check(page, "start, dark")
-        open_task(page, changed[0], "?view=changes#file=src%2Fapp.py")
-        row = page.locator(".diff-file", has_text="src/app.py").locator(".diff-line.is-add")
-        expect(row.locator(".hl-string.diff-mark")).to_be_visible()
-        row.locator(".diff-number").nth(1).click()
-        check(page, "changes, dark", runOnly=["color-contrast"])
-        page.emulate_media(color_scheme="light")
-        check(page, "changes, light")
-
-    def test_it_fits_a_phone(self, open_context: Callable[..., Any], runs: Runs) -> None:
-        task, _ = runs.done("echo on a phone; echo x > phone.txt", "On a phone")
-        page = open_task(open_context(**PHONE).new_page(), task, "?view=task")  # the others: test_pages.py
-        expect(page.locator(".attempt")).to_be_visible()
-        check_phone(page, "task")
 
     def test_it_is_whole_after_the_server_was_killed(
         self, page: Page, runs: Runs, server: LiveServer
