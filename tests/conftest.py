@@ -48,6 +48,11 @@ FIRST = (
     "servers/test_bundles.py",
     "tasks/diffs/test_stream.py",
     "faults/test_disk.py",
+    "tasks/test_vibe_command.py",
+    "tasks/test_mcp.py",
+    "test_whole_path.py",
+    "tasks/test_merge.py",
+    "tasks/diffs/test_tracker.py",
 )
 
 
