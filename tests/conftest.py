@@ -21,7 +21,7 @@ TESTS = Path(__file__).parent
 settings.register_profile(
     "any machine",
     deadline=None,
-    max_examples=scaled(500, 40),
+    max_examples=scaled(500, 25),
     suppress_health_check=[HealthCheck.too_slow],
 )
 settings.load_profile("any machine")
