@@ -151,6 +151,20 @@ def test_no_script_stands_in_a_page(client: Client, project: Project) -> None:
         assert not re.search(r'<script(?![^>]*\ssrc=)|\sstyle="|\son\w+="|javascript:', html)
 
 
+def test_every_page_forbids_code_that_stands_in_it(client: Client, project: Project) -> None:
+    addresses = (
+        reverse("home"),
+        reverse("board", args=[project.pk]),
+        "/sign-in/",
+        "/nothing-here/",
+        "/api/projects",
+    )
+    for address in addresses:
+        policy = client.get(address).headers["Content-Security-Policy"]
+        assert "default-src 'self';" in policy and "script-src 'self';" in policy, (address, policy)
+        assert "unsafe" not in policy, (address, policy)
+
+
 def fill(project: Project, number: int) -> None:
     statuses = [choice for choice in Task.Status.values if choice != "todo"]
     tasks = [
