@@ -268,6 +268,30 @@ def test_an_edit_that_the_page_has_not_heard_of_is_a_conflict_too(api: Api, proj
     assert api("GET", f"/api/tasks/{task}")["title"] == "Mop the floor"
 
 
+def test_an_editor_that_is_opened_again_at_once_saves_the_task_that_it_shows(
+    api: Api, project: str, board: Any
+) -> None:
+    page = board("One", "Two")
+    card(page, "One").get_by_role("link").focus()
+    page.keyboard.press("e")
+    expect(page.locator("#edit-name")).to_have_value("One")
+    other = card(page, "Two").get_by_role("link").element_handle()
+    page.evaluate(
+        """async (link) => {
+            const dialog = document.querySelector("#edit-dialog");
+            const closed = new Promise((resolve) => dialog.addEventListener("close", resolve));
+            dialog.close();
+            link.focus();
+            link.dispatchEvent(new KeyboardEvent("keydown", { key: "e", bubbles: true }));
+            await closed;
+        }""",
+        other,
+    )
+    page.locator("#edit-description").fill("about the second")
+    page.keyboard.press("Control+Enter")
+    wait_for(lambda: api.tasks(project)["Two"]["description"] == "about the second", "the edit", 20)
+
+
 def test_an_answer_that_comes_late_leaves_the_next_dialog_alone(api: Api, project: str, board: Any) -> None:
     page = board("One", "Two")
     held: list[Route] = []

@@ -415,7 +415,8 @@ class TestTask:
         page.keyboard.press("s")
         expect(page.get_by_role("dialog")).to_be_visible()
         check(page, "start, dark", include="dialog[open]")  # behind it axe sees nothing
-        page.keyboard.press("Escape")
+        page.keyboard.press("Escape")  # which Chromium may answer after the next key
+        expect(page.get_by_role("dialog")).to_be_hidden()
         page.keyboard.press("2")
         page.locator(".diff-tree-row[title='src/app.py']").click()
         row = page.locator(".diff-file", has_text="src/app.py").locator(".diff-line.is-add")

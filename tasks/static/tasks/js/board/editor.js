@@ -27,7 +27,8 @@ export class Editor {
       if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) this.form.requestSubmit();
     });
     this.dialog.addEventListener("cancel", (event) => this.#dirty().length && !this.#mayLose() && event.preventDefault());
-    this.dialog.addEventListener("close", () => (this.#id = null));
+    // The event comes after the dialog has closed: it may be open again by now, for another task.
+    this.dialog.addEventListener("close", () => this.dialog.open || (this.#id = null));
     find("[data-do=edit-delete]", this.dialog).addEventListener("click", () => this.#remove());
     board.addEventListener("change", () => this.#id && this.#follow());
   }
