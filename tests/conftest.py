@@ -3,6 +3,7 @@
 import gc
 from collections.abc import Iterator
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ from django.db import connection, connections
 from django.db.models.signals import post_migrate
 from hypothesis import HealthCheck, settings
 
-from tests.live import LiveServer
+from tests.live import LiveServer, migrated
 from tests.repositories import make_repository
 from tests.scale import scaled
 
@@ -54,6 +55,18 @@ FIRST = (
     "tasks/test_merge.py",
     "tasks/diffs/test_tracker.py",
 )
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection(session: pytest.Session) -> Iterator[None]:
+    """Collecting keeps one core busy, for seconds; the other makes what most modules begin with."""
+    making = Thread(target=migrated)
+    if session.config.option.workers > 1:
+        making.start()
+    result = yield
+    if making.ident:
+        making.join()
+    return result
 
 
 @pytest.hookimpl(trylast=True)
