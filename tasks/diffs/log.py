@@ -211,6 +211,7 @@ class DiffLog:
     async def _follow(self, found: source.Source) -> None:
         """Keeps up with a worktree until the attempt's record says that it is no longer the one to follow."""
         self._shown = found
+        self._status_due.set()
         with tempfile.TemporaryDirectory(prefix="vibe-diff-") as folder:
             watcher = await self._watching(found.folder)
             try:
@@ -218,7 +219,6 @@ class DiffLog:
                 tracker = await self._in_thread(self._tracker, found, Path(folder, "index"))
                 await self._in_thread(self._replace_all, tracker)
                 self._set_complete()
-                self._status_due.set()
                 await self._keep_up(watcher, tracker, found)
             finally:
                 watcher.close()

@@ -233,21 +233,22 @@ class TestFinish:
         assert outcomes == {first["id"]: "open", second["id"]: "discarded"}
 
     def test_how_a_branch_stands_is_never_what_it_was(self, page: Page, runs: Runs) -> None:
-        task = runs.task("Stands otherwise")
-        attempt = runs.start(task, "gate commit; git commit -q --allow-empty -m more; gate end")
-        runs.worktree(attempt)
+        task, attempt = runs.done("true", "Stands otherwise")
         old: list[tuple[Route, Any]] = []
         page.route("**/api/task-attempts/*/status", lambda route: old.append((route, route.fetch())))
-        open_task(page, task, f"?attempt={attempt['id']}")
+        open_task(page, task)
+        expect(page.locator("#distance")).to_have_text("up to date")
+        runs.commit_to_main("meanwhile.txt", "x")
+        page.locator("#attempt-menu > summary").click()
+        page.locator("#rebase").click()
         wait_for(lambda: page.evaluate("1") and old, "an answer that is slow")
-        runs.open_gate("commit")
+        git(runs.worktree(attempt), "commit", "-q", "--allow-empty", "-m", "more")
         expect(page.locator("#distance")).to_have_text("1 ahead")
         with page.expect_response("**/status"):
             old[0][0].fulfill(response=old[0][1])
         page.unroute_all()
-        runs.open_gate("end")
-        runs.ended(attempt)
-        expect(page.locator("#stop")).to_be_hidden()
+        runs.api("PATCH", f"/api/tasks/{task}", {"title": "Drawn anew"})
+        expect(page.get_by_role("heading", name="Drawn anew")).to_be_visible()
         expect(page.locator("#distance")).to_have_text("1 ahead")
 
     def test_a_key_that_is_still_held_confirms_nothing(self, page: Page, tried: Tried) -> None:

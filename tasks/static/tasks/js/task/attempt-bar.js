@@ -49,7 +49,6 @@ export class AttemptBar {
     this.refusal = null;
     this.waiting = false;
     this.note = null;
-    this.#load();
   }
 
   /** From the diff stream, whenever it changes. */
@@ -64,6 +63,7 @@ export class AttemptBar {
     this.update();
   }
 
+  /** After an operation: the stream tells it too, but where git takes long only after a while. */
   async #load() {
     const { attemptId, attempt } = this.page;
     const { status: before } = this;
