@@ -28,32 +28,49 @@ settings.register_profile(
 settings.load_profile("any machine")
 
 
-# The long ones, of which some compute and some wait: begun early and by turns, they fill each other's pauses, and at
-# the end nobody waits for one of them.
+# Of several processes half begin with the first module and half with the last (tests/workers.py). The browser's come
+# first, so that only half start one; those that wait much come last, and run beside the browser, which computes. The
+# long ones are at both ends: where they meet nobody waits long for another.
 FIRST = (
     "browser/task_page/test_task.py",
-    "servers/test_proxies.py",
-    "browser/test_board.py",
     "browser/test_pages.py",
-    "tasks/runner/test_runs.py",
-    "tasks/runner/test_coming_back.py",
-    "browser/test_tabs.py",
-    "servers/test_slow_clients.py",
-    "browser/test_line.py",
+    "browser/test_board.py",
     "browser/task_page/test_output.py",
-    "tasks/test_supervisor.py",
-    "postgres/test_on_postgres.py",
-    "tasks/test_webhooks.py",
+    "browser/test_tabs.py",
     "browser/task_page/test_changes.py",
+    "browser/test_line.py",
     "browser/test_notifications.py",
-    "servers/test_bundles.py",
-    "tasks/diffs/test_stream.py",
-    "faults/test_disk.py",
-    "tasks/test_vibe_command.py",
-    "tasks/test_mcp.py",
-    "test_whole_path.py",
+    "browser/test_doctor_page.py",
+    "browser/test_task_modules.py",
+    "browser/test_patch_document.py",
     "tasks/test_merge.py",
+    "tasks/test_finish.py",
+    "tasks/test_api_schema.py",
+    "faults/test_killed_operations.py",
     "tasks/diffs/test_tracker.py",
+    "tasks/test_mcp.py",
+    "faults/test_server_killed.py",
+    "events/test_changes.py",
+)
+LAST = (
+    "faults/test_no_watches.py",
+    "servers/test_project.py",
+    "servers/test_changes_live.py",
+    "tasks/runner/test_follow_ups.py",
+    "faults/test_processes_killed.py",
+    "tasks/diffs/test_life.py",
+    "test_whole_path.py",
+    "servers/test_bundles.py",
+    "postgres/test_on_postgres.py",
+    "tasks/runner/test_coming_back.py",
+    "tasks/test_vibe_command.py",
+    "faults/test_disk.py",
+    "tasks/diffs/test_stream.py",
+    "tasks/test_webhooks.py",
+    "tasks/test_supervisor.py",
+    "servers/test_slow_clients.py",
+    "tasks/runner/test_runs.py",
+    "servers/test_proxies.py",
 )
 
 
@@ -71,8 +88,9 @@ def pytest_collection(session: pytest.Session) -> Iterator[None]:
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    place = {str(TESTS / name): number for number, name in enumerate(FIRST)}
-    items.sort(key=lambda item: place.get(str(item.path), len(FIRST)))
+    place = {str(TESTS / name): number for number, name in enumerate(FIRST, -len(FIRST))}
+    place |= {str(TESTS / name): number for number, name in enumerate(LAST, 1)}
+    items.sort(key=lambda item: place.get(str(item.path), 0))
 
 
 def pytest_collection_finish() -> None:

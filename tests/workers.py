@@ -8,7 +8,8 @@ import atexit
 import os
 import signal
 import traceback
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import groupby
 from multiprocessing import Pipe
@@ -32,9 +33,11 @@ def pytest_runtestloop(session: pytest.Session) -> bool | None:
     if option.workers < 2 or option.collectonly or session.testsfailed:
         return None
     modules = [list(items) for _, items in groupby(session.items, key=lambda item: item.path)]
-    workers = dict(start(session, modules) for _ in range(option.workers))
+    left = deque(range(len(modules)))
+    takes = (left.popleft, left.pop)
+    workers = dict(start(session, modules, takes[number % 2]) for number in range(option.workers))
     try:
-        hand_out(session, iter(range(len(modules))), workers)
+        hand_out(session, left, workers)
     finally:
         for worker in workers.values():
             os.kill(worker.pid, signal.SIGINT)
@@ -45,11 +48,16 @@ def pytest_runtestloop(session: pytest.Session) -> bool | None:
 @dataclass
 class Worker:
     pid: int
+    take: Callable[[], int]
     test: str = "its first test"
 
 
-def hand_out(session: pytest.Session, modules: Iterator[int], workers: dict[Connection, Worker]) -> None:
-    """Gives each worker the next module when it asks, and reports what comes of the tests, until all have ended."""
+def hand_out(session: pytest.Session, left: deque[int], workers: dict[Connection, Worker]) -> None:
+    """Gives each worker a module when it asks, and reports what comes of the tests, until all have ended.
+
+    Half of them take the first that is left and half the last: what is dear to begin with, as a browser is, stands at
+    one end, what waits much at the other, and where they meet the short ones.
+    """
     while workers:
         for line in wait(workers):
             try:
@@ -58,7 +66,8 @@ def hand_out(session: pytest.Session, modules: Iterator[int], workers: dict[Conn
                 bury(session, workers.pop(line))
                 continue
             if said == "next":
-                line.send(None if session.shouldfail or session.shouldstop else next(modules, None))
+                ends = session.shouldfail or session.shouldstop or not left
+                line.send(None if ends else workers[line].take())
             elif said == "start":
                 workers[line].test = told["nodeid"]
                 session.config.hook.pytest_runtest_logstart(**told)
@@ -77,14 +86,14 @@ def bury(session: pytest.Session, worker: Worker) -> None:
         session.shouldfail = f"a worker ended with {code} at {worker.test}"
 
 
-def start(session: pytest.Session, modules: Modules) -> tuple[Connection, Worker]:
+def start(session: pytest.Session, modules: Modules, take: Callable[[], int]) -> tuple[Connection, Worker]:
     ours, its = Pipe()
     pid = os.fork()
     if pid == 0:
         ours.close()
         work(session, modules, its)
     its.close()
-    return ours, Worker(pid)
+    return ours, Worker(pid, take)
 
 
 # --- in the worker
