@@ -10,6 +10,7 @@ import pytest
 from django.apps import apps
 from django.db import connection, connections
 from django.db.models.signals import post_migrate
+from django.test import TransactionTestCase
 from hypothesis import HealthCheck, settings
 
 from tests.live import LiveServer, migrated
@@ -126,6 +127,8 @@ def django_db_setup(django_db_setup: None, django_db_blocker: Any) -> None:
     post_migrate.disconnect(create_contenttypes)
     post_migrate.disconnect(dispatch_uid="django.contrib.auth.management.create_permissions")
     post_migrate.connect(put_back, sender=apps.get_app_config("auth"), weak=False)
+    # No test spoils its connection, and a new one for each costs PostgreSQL as much as a short test.
+    TransactionTestCase._should_reload_connections = lambda self: False
 
 
 @pytest.fixture
