@@ -219,9 +219,6 @@ def load_apps() -> None:
     from django.apps import apps
 
     def make_ready(installed: object) -> None:
-        from tasks.runs.runner import Runner, runner
-
-        Runner.__init__(runner)  # else all forks wake each other through one pipe
         del apps.populate
         for config in apps.get_app_configs():
             config.ready()

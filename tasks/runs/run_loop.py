@@ -70,21 +70,24 @@ class Runner:
 
     def __init__(self) -> None:
         self.health = Health()
-        self._wake_read, self._wake_write = os.pipe()
-        for end in (self._wake_read, self._wake_write):
-            os.set_blocking(end, False)
+        self._wake_read = self._wake_write = -1
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
         self._lock = -1
         self._watched: dict[UUID, Watched] = {}
         self._launches: dict[UUID, Future[bool]] = {}
         self._pool: ThreadPoolExecutor | None = None
-        self._next_tidy = time.monotonic() + _FIRST_TIDY_SECONDS
+        self._next_tidy = 0.0
 
     # -- the thread ----------------------------------------------------------------------------
 
     def start(self) -> None:
         if not self.is_alive():
+            if self._wake_write < 0:  # not before: who loads this may fork, and forks would wake each other
+                self._wake_read, self._wake_write = os.pipe()
+                for end in (self._wake_read, self._wake_write):
+                    os.set_blocking(end, False)
+            self._next_tidy = time.monotonic() + _FIRST_TIDY_SECONDS
             self._stopping.clear()
             self._thread = threading.Thread(target=self._guard, name="runner", daemon=True)
             self._thread.start()
@@ -100,6 +103,8 @@ class Runner:
         return self._thread is not None and self._thread.is_alive()
 
     def wake(self) -> None:
+        if self._wake_write < 0:
+            return  # the runner is another process's, which looks by itself
         try:
             os.write(self._wake_write, b"w")
         except BlockingIOError:
