@@ -21,7 +21,7 @@ $(BIN)/python:
 run: .venv/installed
 	@$(BIN)/python manage.py serve
 
-# In the order of tests/conftest.py, in which the long ones come first: a long one that comes last is waited for.
+# In the order of tests/conftest.py, from both ends at once.
 test: .venv/installed-dev
 	$(BIN)/python -m pytest --workers $(WORKERS)
 

@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 import pytest
 from axe_playwright_python.base import AXE_SCRIPT
-from playwright.sync_api import Browser, BrowserContext, Page, Playwright, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, Playwright, expect, sync_playwright
 
 from tests.live import LiveServer
 from tests.needs import CHROMIUM_PAGES
@@ -257,6 +257,13 @@ def open_board(page: Page, project: str, query: str = "") -> Page:
 
 def wait_live(page: Page) -> None:
     page.locator("#line[data-state=live]").wait_for()
+
+
+def leave_dialog(page: Page, presses: int = 1) -> None:
+    """By Escape, which Chromium may answer later than the next key."""
+    for _ in range(presses):
+        page.keyboard.press("Escape")
+    expect(page.locator("dialog[open]")).to_have_count(0)
 
 
 def titles(page: Page, status: str) -> list[str]:

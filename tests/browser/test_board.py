@@ -8,7 +8,18 @@ from typing import Any
 import pytest
 from playwright.sync_api import BrowserContext, Page, Route, expect
 
-from tests.browser.conftest import PATIENCE, PHONE, Api, Watched, card, lift, middle, open_board, titles
+from tests.browser.conftest import (
+    PATIENCE,
+    PHONE,
+    Api,
+    Watched,
+    card,
+    leave_dialog,
+    lift,
+    middle,
+    open_board,
+    titles,
+)
 from tests.needs import needs_chromium
 from tests.runs import wait_for
 
@@ -301,9 +312,7 @@ def test_an_answer_that_comes_late_leaves_the_next_dialog_alone(api: Api, projec
     page.locator("#edit-description").fill("saved slowly")
     page.keyboard.press("Control+Enter")
     wait_for(lambda: page.evaluate("1") and held, "the words on their way")
-    page.keyboard.press("Escape")
-    page.keyboard.press("Escape")
-    expect(page.locator("#edit-dialog")).to_be_hidden()
+    leave_dialog(page, presses=2)
     card(page, "Two").get_by_role("link").focus()
     page.keyboard.press("e")
     page.locator("#edit-description").fill("still being written")
@@ -319,8 +328,7 @@ def test_an_answer_that_comes_late_leaves_the_next_dialog_alone(api: Api, projec
     expect(page.locator("#edit-description")).to_have_value("and written on")
     page.keyboard.press("Control+Enter")
     wait_for(lambda: page.evaluate("1") and held, "the words on their way")
-    page.keyboard.press("Escape")
-    page.keyboard.press("Escape")
+    leave_dialog(page, presses=2)
     held.pop().abort()
     expect(page.get_by_role("alert")).to_contain_text("“Two” was not saved")
 
@@ -330,7 +338,7 @@ def test_a_start_that_fails_late_is_told_and_the_next_one_left_alone(board: Any)
     held: list[Route] = []
     page.route("**/api/task-attempts", lambda route: held.append(route))
     for number, title in enumerate(("One", "Two"), 1):
-        page.keyboard.press("Escape")
+        leave_dialog(page)
         card(page, title).get_by_role("link").focus()
         page.keyboard.press("s")
         page.locator("#start-prompt").fill(f"for {title}")
@@ -358,7 +366,7 @@ def test_what_is_written_while_a_task_is_made_stays(board: Any) -> None:
     expect(page.locator("#create-name")).to_have_value("Second")
     page.keyboard.press("Enter")
     wait_for(lambda: page.evaluate("1") and held, "the second on its way")
-    page.keyboard.press("Escape")
+    leave_dialog(page)
     held.pop().abort()
     expect(page.get_by_role("alert")).to_contain_text("Your words are kept")
     page.keyboard.press("c")

@@ -10,7 +10,17 @@ from typing import Any
 import pytest
 from playwright.sync_api import Page, Route, expect
 
-from tests.browser.conftest import PATIENCE, RESTING, Api, Watched, card, lift, open_board, wait_live
+from tests.browser.conftest import (
+    PATIENCE,
+    RESTING,
+    Api,
+    Watched,
+    card,
+    leave_dialog,
+    lift,
+    open_board,
+    wait_live,
+)
 from tests.browser.lines import FOLLOW, expect_true, show, states, subscribers, wait_for
 from tests.live import LiveServer
 from tests.needs import needs_chromium
@@ -49,7 +59,7 @@ def test_a_killed_server_comes_back_to_a_true_page(api: Api, server: LiveServer,
     typed = "".join(f"{number} " for number in range(scaled(20, 1)))
     expect(page.locator("#create-name")).to_be_focused()
     expect(page.locator("#create-name")).to_have_value(typed)
-    page.keyboard.press("Escape")
+    leave_dialog(page)
     for number in range(scaled(10, 1)):
         status = ("done", "todo")[number % 2]
         lift(page, "Carried", page.locator(f"#column-{status}"))

@@ -16,6 +16,7 @@ from tests.browser.conftest import (
     card,
     check,
     check_phone,
+    leave_dialog,
     on_a_phone,
     open_board,
     titles,
@@ -222,7 +223,7 @@ def test_dialogs_and_menus_too(api: Api, open_context: Any) -> None:
         page.keyboard.press("Escape")
     page.get_by_role("button", name="New task", exact=True).click()
     check_phone(page, "create")
-    page.keyboard.press("Escape")
+    leave_dialog(page)
     card(page, "Three").get_by_role("link").focus()
     page.keyboard.press("e")
     page.fill("#edit-name", "Mine")
@@ -230,8 +231,7 @@ def test_dialogs_and_menus_too(api: Api, open_context: Any) -> None:
     expect(page.locator(".conflict")).to_be_visible()
     check(page, "edit", include="#edit-dialog", runOnly=["color-contrast"])
     check_phone(page, "edit")
-    page.keyboard.press("Escape")
-    page.keyboard.press("Escape")
+    leave_dialog(page, presses=2)
     card(page, "Theirs").get_by_role("link").focus()
     page.keyboard.press("x")
     page.locator("#bulk").get_by_text("Move").click()

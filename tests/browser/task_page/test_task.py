@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import pytest
 from playwright.sync_api import Page, Route, expect
 
-from tests.browser.conftest import RESTING, check, check_phone, on_a_phone
+from tests.browser.conftest import RESTING, check, check_phone, leave_dialog, on_a_phone
 from tests.browser.task_page.conftest import Runs, line, open_task
 from tests.live import LiveServer
 from tests.needs import needs_chromium
@@ -416,8 +416,7 @@ class TestTask:
         page.keyboard.press("s")
         expect(page.get_by_role("dialog")).to_be_visible()
         check(page, "start, dark", include="dialog[open]")  # behind it axe sees nothing
-        page.keyboard.press("Escape")  # which Chromium may answer after the next key
-        expect(page.get_by_role("dialog")).to_be_hidden()
+        leave_dialog(page)
         page.keyboard.press("2")
         page.locator(".diff-tree-row[title='src/app.py']").click()
         row = page.locator(".diff-file", has_text="src/app.py").locator(".diff-line.is-add")
