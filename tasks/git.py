@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from django.conf import settings
+
 from tasks.errors import Refused
 
 TIMEOUT_SECONDS: Final = 600.0
@@ -100,10 +102,15 @@ def at_most(seconds: float) -> Iterator[None]:
         patience.reset(token)
 
 
-def configured(*settings: tuple[str, str]) -> dict[str, str]:
+def ceiling() -> dict[str, str]:
+    """A variable that keeps git, in a worktree whose `.git` is gone, out of the repository around the data folder."""
+    return {"GIT_CEILING_DIRECTORIES": str(Path(settings.VIBE_DATA).absolute())}
+
+
+def configured(*more: tuple[str, str]) -> dict[str, str]:
     """Variables that add these to what the board always configures."""
-    variables = {"GIT_CONFIG_COUNT": str(len(_CONFIG) + len(settings))}
-    for number, (name, value) in enumerate((*_CONFIG, *settings)):
+    variables = {"GIT_CONFIG_COUNT": str(len(_CONFIG) + len(more))}
+    for number, (name, value) in enumerate((*_CONFIG, *more)):
         variables[f"GIT_CONFIG_KEY_{number}"] = name
         variables[f"GIT_CONFIG_VALUE_{number}"] = value
     return variables
@@ -126,7 +133,7 @@ def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
         "GIT_OPTIONAL_LOCKS": "0",
         "GIT_LITERAL_PATHSPECS": "1",
     }
-    return clean | configured() | dict(extra or {})
+    return clean | ceiling() | configured() | dict(extra or {})
 
 
 def run(

@@ -34,6 +34,12 @@ def folder_of(attempt_id: UUID) -> Path:
     return Path(settings.VIBE_DATA) / "worktrees" / str(attempt_id)
 
 
+def existing(worktree: str | None) -> Path | None:
+    """The folder, if it is a worktree still: where its `.git` is gone, git takes a repository around it instead."""
+    folder = Path(worktree) if worktree else None
+    return folder if folder is not None and folder.joinpath(".git").exists() else None
+
+
 def branch_of(attempt_id: UUID, title: str) -> str:
     return f"vibe/{attempt_id.hex[:8]}-{slugify(title)[:40].strip('-_') or 'task'}"
 

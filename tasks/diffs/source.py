@@ -39,7 +39,7 @@ def of(attempt: TaskAttempt) -> Source:
         return Source(repo, attempt.base_commit, last_commit(repo, attempt), ended=True)
     if not attempt.base_commit:
         return Source(repo, "")
-    if attempt.worktree and (folder := Path(attempt.worktree)).joinpath(".git").exists():
+    if folder := worktrees.existing(attempt.worktree):
         return Source(folder, attempt.base_commit)
     note = ""
     if attempt.worktree:

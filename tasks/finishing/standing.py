@@ -8,7 +8,7 @@ from uuid import UUID
 from django.db import DatabaseError
 
 from events.wheel import close_connections
-from tasks import git, identity, snapshots
+from tasks import git, identity, snapshots, worktrees
 from tasks.errors import Refused
 from tasks.finishing import merging
 from tasks.models import TaskAttempt
@@ -73,9 +73,7 @@ def _status(attempt: TaskAttempt) -> Status:
     if tip is None or target is None:
         return nothing
     ahead, behind = _apart(repo, tip, target)
-    worktree = Path(attempt.worktree) if attempt.worktree else None
-    if worktree is not None and not worktree.joinpath(".git").exists():
-        worktree = None
+    worktree = worktrees.existing(attempt.worktree)
     dirty, problem = False, ""
     conflicts: tuple[str, ...] = ()
     try:

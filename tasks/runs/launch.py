@@ -52,7 +52,7 @@ def launch(process: ExecutionProcess) -> bool:
 def _ensure_worktree(process: ExecutionProcess, folder: RunFolder) -> None:
     attempt = process.task_attempt
     if attempt.worktree:
-        if not os.path.isdir(attempt.worktree):
+        if not worktrees.existing(attempt.worktree):
             raise Refused(
                 f"The worktree {attempt.worktree} is gone: somebody deleted it. "
                 "Start a new attempt, or discard this one."
@@ -88,7 +88,7 @@ def _prepare(process: ExecutionProcess, folder: RunFolder) -> tuple[dict[str, ob
         folder.write(script, process.prompt.replace("\r\n", "\n"))
     worktree = Path(attempt.worktree or "")
     env = executors.environment(names) | identity.environment(worktree, process.started_by)
-    env |= {RUN_VARIABLE: str(process.pk), "PWD": str(worktree)}
+    env |= {RUN_VARIABLE: str(process.pk), "PWD": str(worktree), **git.ceiling()}
     return _spec(process, command, worktree), env
 
 

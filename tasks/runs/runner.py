@@ -6,7 +6,6 @@ return at once. `Runner` is the one worker, a thread of the server: queue -> cla
 the next one finds what runs and goes on (docs/runs.md).
 """
 
-import os
 import time
 from pathlib import Path
 
@@ -183,7 +182,7 @@ def _require_open(attempt: TaskAttempt) -> None:
     attempt.refresh_from_db()
     if attempt.outcome != TaskAttempt.Outcome.OPEN:
         raise Refused(f"This attempt is {attempt.outcome}: start a new one.", 409)
-    if attempt.worktree and not os.path.isdir(attempt.worktree):
+    if attempt.worktree and not worktrees.existing(attempt.worktree):
         raise Refused(
             f"The worktree {attempt.worktree} is gone: somebody deleted it. Start a new attempt.", 409
         )

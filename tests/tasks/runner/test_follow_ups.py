@@ -1,6 +1,7 @@
 """What an attempt runs after its first agent, or beside it."""
 
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from tasks.errors import Refused
 from tasks.models import ExecutionProcess, Executor, Project, Task, TaskAttempt
 from tasks.runs import runfiles, runner
 from tasks.runs.run_loop import Runner
+from tests.repositories import git
 from tests.runs import wait_for
 from tests.tasks.runner.conftest import (
     Status,
@@ -33,6 +35,32 @@ def test_a_deleted_worktree_refuses_a_follow_up(worker: Runner, task: Task) -> N
     os.rename(attempt.worktree or "", f"{attempt.worktree}.away")
     with pytest.raises(Refused, match="is gone: somebody deleted it"):
         runner.follow_up(attempt, "more", None)
+
+
+def test_a_worktree_without_its_git_never_stands_for_the_repository_around_it(
+    worker: Runner, task: Task, settings: Any
+) -> None:
+    around = Path(settings.VIBE_DATA)
+    git(around, "init", "-q")
+    try:
+        attempt = start(
+            task, "rm .git; git add -A . && git commit -q -m stolen; git rev-parse --show-toplevel"
+        )
+        first = ended(agent(attempt))
+        assert first.status == "failed"
+        assert "not a git repository" in "".join(contents(first, "stderr"))
+        with pytest.raises(Refused, match="is gone: somebody deleted it"):
+            runner.follow_up(attempt, "more", None)
+        assert not git(around, "ls-files") and not git(around, "for-each-ref")
+        again = runner.start_attempt(task, "script", "while [ ! -e go ]; do sleep 0.1; done", None, None)
+        waiting = runner.follow_up(again, "git add -A .", None)
+        worktree_of(again).joinpath(".git").unlink()
+        worktree_of(again).joinpath("go").touch()
+        assert ended(waiting).status == "failed"
+        assert "is gone: somebody deleted it" in contents(waiting, "error")[0]
+        assert not git(around, "ls-files")
+    finally:
+        shutil.rmtree(around / ".git")
 
 
 def test_a_follow_up_runs_in_the_same_worktree(worker: Runner, task: Task) -> None:
