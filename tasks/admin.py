@@ -12,6 +12,7 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
 from tasks import projects
+from tasks.errors import Refused
 from tasks.models import ApiToken, ExecutionProcess, Executor, Project, Task, TaskAttempt
 from tasks.permissions import RUN_SCRIPT
 
@@ -66,36 +67,67 @@ class ProcessInline(ReadOnlyInline):
     fields = readonly_fields = ("run_reason", "status", "exit_code", "started_at", "completed_at")
 
 
-class RecordWithRuns(admin.ModelAdmin):
-    """Deleted by the board's own rule: not while something runs there, and uncommitted work is kept."""
+class NotWhileRunning(admin.ModelAdmin):
+    """Deleted only once nothing runs there."""
 
-    attempts_of = ""
-    """The look-up from TaskAttempt to this record."""
+    def active(self, records: Any) -> QuerySet[ExecutionProcess]:
+        raise NotImplementedError
 
     def get_deleted_objects(
         self, objs: Any, request: HttpRequest
     ) -> tuple[list[Any], dict[str, int], set[str], list[Any]]:
         deleted, counts, missing, protected = super().get_deleted_objects(objs, request)
-        running = projects.active_runs(**{f"{self.attempts_of}__in": [record.pk for record in objs]})
         return (
             deleted,
             counts,
             missing,
-            [*protected, *(f"{run} still runs: stop it first" for run in running)],
+            [*protected, *(f"{run} still runs: stop it first" for run in self.active(objs))],
         )
 
+
+class RecordWithRuns(NotWhileRunning):
+    """Deleted by the board's own rule: not while something runs there, and uncommitted work is kept."""
+
+    attempts_of = ""
+    """The look-up from TaskAttempt to this record."""
+
+    def active(self, records: Any) -> QuerySet[ExecutionProcess]:
+        return projects.active_runs(**{f"{self.attempts_of}__in": [record.pk for record in records]})
+
     def delete_model(self, request: HttpRequest, record: Any) -> None:
-        projects.delete(record, **{self.attempts_of: record})
+        projects.delete(record, **{self.attempts_of: record.pk})
 
     def delete_queryset(self, request: HttpRequest, records: Any) -> None:
         for record in records:
             self.delete_model(request, record)
 
 
+class ProjectForm(ModelForm):
+    class Meta:
+        error_messages = {"repo_path": {"unique": "There is a project on this repository already."}}
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if "target_branch" in self.fields:
+            self.fields["target_branch"].required = False
+
+    def clean(self) -> None:
+        """As for the API, a repository that has gone since hinders no change of other fields."""
+        super().clean()
+        values, where = self.cleaned_data, {"repo_path", "target_branch"}
+        if where <= values.keys() and where & set(self.changed_data):
+            try:
+                values |= projects.repository_fields(values["repo_path"], values["target_branch"])
+            except Refused as refusal:
+                self.add_error(refusal.field, refusal.message)
+
+
 @admin.register(Project)
 class ProjectAdmin(RecordWithRuns):
+    form = ProjectForm
     attempts_of = "task__project"
     list_display = ["name", "repo_path", "target_branch", "created_at"]
+    list_filter = [("members", admin.RelatedOnlyFieldListFilter), "created_at"]
     search_fields = ["name", "repo_path"]
     filter_horizontal = ["members"]
     inlines = [TaskInline]
@@ -103,6 +135,13 @@ class ProjectAdmin(RecordWithRuns):
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> list[str]:
         """Scripts run programs here, so the permission to change a project is not enough for them."""
         return [] if request.user.has_perm(RUN_SCRIPT) else list(projects.SCRIPTS)
+
+    def save_model(self, request: HttpRequest, project: Any, form: Any, change: bool) -> None:
+        from tasks.git import repair_worktrees
+
+        super().save_model(request, project, form, change)
+        if change and "repo_path" in form.changed_data:
+            repair_worktrees(project.repo_path)
 
 
 @admin.register(Task)
@@ -137,7 +176,8 @@ class RecordOfRuns(admin.ModelAdmin):
 
 
 @admin.register(TaskAttempt)
-class TaskAttemptAdmin(RecordOfRuns):
+class TaskAttemptAdmin(RecordWithRuns, RecordOfRuns):
+    attempts_of = "pk"
     list_display = ["branch", "task_link", "executor", "outcome", "created_at"]
     list_filter = ["outcome", "executor", "task__project"]
     list_select_related = ["task"]
@@ -160,7 +200,7 @@ class TaskAttemptAdmin(RecordOfRuns):
 
 
 @admin.register(ExecutionProcess)
-class ExecutionProcessAdmin(RecordOfRuns):
+class ExecutionProcessAdmin(NotWhileRunning, RecordOfRuns):
     list_display = ["id", "run_reason", "status", "exit_code", "attempt_link", "task_link", "started_at"]
     list_filter = ["status", "run_reason", "task_attempt__task__project"]
     list_select_related = ["task_attempt__task"]
@@ -173,6 +213,9 @@ class ExecutionProcessAdmin(RecordOfRuns):
         ("started_by", "started_at", "completed_at", "stop_requested_at"),
         ("before_head_commit", "after_head_commit"),
     )
+
+    def active(self, records: Any) -> QuerySet[ExecutionProcess]:
+        return projects.active_runs().filter(pk__in=[record.pk for record in records])
 
     @admin.display(description="attempt", ordering="task_attempt__branch")
     def attempt_link(self, process: ExecutionProcess) -> SafeString | str:

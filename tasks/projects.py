@@ -1,6 +1,7 @@
 """Making and changing projects and tasks: the rules that hold whoever asks."""
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, TypeVar
 
 from django.conf import settings
@@ -34,35 +35,29 @@ def hold(record: M) -> M:
 
 def create_project(user: User, fields: Mapping[str, Any]) -> Project:
     """A project on an existing repository, with its maker as a member. Raises Refused (422, 409)."""
-    from tasks.git import check_repository
-
     values = dict(fields)
     members = values.pop("members", None)
     _check_scripts(user, values)
-    info = check_repository(values["repo_path"], settings.VIBE_REPO_ROOTS)
-    values["repo_path"] = str(info.path)
-    values["target_branch"] = _target_branch(values.get("target_branch"), info.default_branch, info.branches)
-    values["name"] = values.get("name") or info.path.name
+    values |= repository_fields(values["repo_path"], values.get("target_branch"))
+    values["name"] = values.get("name") or Path(values["repo_path"]).name
     try:
         with transaction.atomic():
             project = Project.objects.create(**values)
             project.members.set([user, *find_members(members or [])])
     except IntegrityError:
-        raise Refused(f"There is a project on {info.path} already.", 409) from None
+        raise _taken(values["repo_path"]) from None
     return project
 
 
 def change_project(user: User, project: Project, fields: Mapping[str, Any]) -> Project:
-    from tasks.git import check_repository, repair_worktrees
+    from tasks.git import repair_worktrees
 
     values = dict(fields)
     members = values.pop("members", None)
     _check_scripts(user, values)
     if "repo_path" in values or "target_branch" in values:
-        info = check_repository(values.get("repo_path", project.repo_path), settings.VIBE_REPO_ROOTS)
-        values["repo_path"] = str(info.path)
-        wanted = values.get("target_branch", project.target_branch)
-        values["target_branch"] = _target_branch(wanted, info.default_branch, info.branches)
+        path = values.get("repo_path", project.repo_path)
+        values |= repository_fields(path, values.get("target_branch", project.target_branch))
     try:
         with transaction.atomic():
             hold(project)
@@ -71,10 +66,30 @@ def change_project(user: User, project: Project, fields: Mapping[str, Any]) -> P
             if members is not None:
                 project.members.set(find_members(members))
     except IntegrityError:
-        raise Refused(f"There is a project on {values['repo_path']} already.", 409) from None
+        raise _taken(values["repo_path"]) from None
     if "repo_path" in values:
         repair_worktrees(project.repo_path)
     return project
+
+
+def repository_fields(repo_path: str, target_branch: str | None) -> dict[str, str]:
+    """The two as a project stores them. Raises Refused (422), which says whose field is wrong."""
+    from tasks.git import check_repository
+
+    try:
+        info = check_repository(repo_path, settings.VIBE_REPO_ROOTS)
+    except Refused as refusal:
+        refusal.field = "repo_path"
+        raise
+    branch = target_branch or info.default_branch
+    if branch not in info.branches:
+        has = ", ".join(info.branches[:20])
+        raise Refused(f"The repository has no branch {branch!r}. It has: {has}.", 422, field="target_branch")
+    return {"repo_path": str(info.path), "target_branch": branch}
+
+
+def _taken(repo_path: str) -> Refused:
+    return Refused(f"There is a project on {repo_path} already.", 409, field="repo_path")
 
 
 def find_members(names: Sequence[int | str]) -> list[User]:
@@ -91,14 +106,6 @@ def find_members(names: Sequence[int | str]) -> list[User]:
 def _check_scripts(user: User, values: Mapping[str, Any]) -> None:
     if any(values.get(name) for name in SCRIPTS):
         require(user, RUN_SCRIPT, "give a project scripts to run")
-
-
-def _target_branch(wanted: str | None, default: str, branches: Sequence[str]) -> str:
-    if not wanted:
-        return default
-    if wanted not in branches:
-        raise Refused(f"The repository has no branch {wanted!r}. It has: {', '.join(branches[:20])}.", 422)
-    return wanted
 
 
 def create_task(project: Project, fields: Mapping[str, Any]) -> Task:
@@ -148,8 +155,8 @@ def _spread(task: Task) -> None:
     task.refresh_from_db(fields=["position"])
 
 
-def delete(record: Project | Task, **attempts: Any) -> None:
-    """Deletes a project or task with its attempts (named by a look-up from TaskAttempt).
+def delete(record: Project | Task | TaskAttempt, **attempts: Any) -> None:
+    """Deletes a project, task or attempt with its attempts (named by a look-up from TaskAttempt).
 
     Refused (409) while a program still runs in one of them. Uncommitted work in their worktrees is kept
     under refs first, so nothing of the user's is lost; branches stay. The demo goes with its repository.

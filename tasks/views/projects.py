@@ -178,15 +178,9 @@ def _saved(form: ProjectForm, save: Any) -> Project | None:
     try:
         saved: Project = save(fields)
     except Refused as refusal:
-        form.add_error(_field_of(refusal), refusal.message)
+        form.add_error(refusal.field, refusal.message)
         return None
     return saved
-
-
-def _field_of(refusal: Refused) -> str | None:
-    if "branch" in refusal.message:
-        return "target_branch"
-    return None if "user" in refusal.message else "repo_path"
 
 
 def _form_page(request: HttpRequest, form: ProjectForm, project: Project | None = None) -> HttpResponse:

@@ -1,11 +1,19 @@
 """The admin as a person uses it."""
 
+import shutil
+from pathlib import Path
+from typing import Any
+
 import pytest
 from django.contrib.auth.models import Permission, User
+from django.forms import ModelForm
 from django.test import Client
 from django.urls import reverse
 
-from tasks.models import ExecutionProcess, Executor, Project, Task, TaskAttempt
+from tasks.models import ExecutionProcess, Executor, Project, Task, TaskAttempt, Webhook, WebhookDelivery
+from tasks.tokens import issue_token
+from tests.repositories import git, make_repository
+from tests.tasks.attempts import folder
 
 
 @pytest.fixture
@@ -21,12 +29,39 @@ def run(task: Task) -> ExecutionProcess:
     return ExecutionProcess.objects.create(task_attempt=attempt, run_reason="codingagent", status="completed")
 
 
-@pytest.mark.parametrize(
-    "model", ["project", "task", "taskattempt", "executionprocess", "executor", "apitoken"]
-)
+LISTS = ["project", "task", "taskattempt", "executionprocess", "executor", "webhook", "webhookdelivery"]
+
+
+@pytest.mark.parametrize("model", LISTS)
 def test_lists_can_be_searched(client: Client, run: ExecutionProcess, model: str) -> None:
-    page = client.get(reverse(f"admin:tasks_{model}_changelist"), {"q": "x"} if model != "apitoken" else {})
+    page = client.get(reverse(f"admin:tasks_{model}_changelist"), {"q": "x"})
     assert page.status_code == 200
+    assert page.context["cl"].search_fields
+
+
+@pytest.mark.parametrize("model", [*LISTS, "apitoken"])
+def test_lists_can_be_filtered(
+    client: Client, run: ExecutionProcess, admin: User, member: User, model: str
+) -> None:
+    Project.objects.create(name="Other", repo_path="/other", target_branch="main").members.add(member)
+    for user in admin, member:  # Where there is only one choice, a filter is not shown.
+        issue_token(user)
+        webhook = Webhook.objects.create(url=f"http://localhost/{user}")
+        WebhookDelivery.objects.create(webhook=webhook, event="task.done", payload={})
+    address = reverse(f"admin:tasks_{model}_changelist")
+    changes = client.get(address).context["cl"]
+    assert changes.list_filter
+    assert len(changes.filter_specs) == len(changes.list_filter)
+    for spec in changes.filter_specs:
+        for choice in spec.choices(changes):
+            page = client.get(address + choice["query_string"])
+            assert page.status_code == 200, choice
+
+
+def test_projects_are_found_by_member(client: Client, project: Project, admin: User, member: User) -> None:
+    Project.objects.create(name="Other", repo_path="/other", target_branch="main").members.add(member)
+    page = client.get(reverse("admin:tasks_project_changelist"), {"members__id__exact": admin.pk})
+    assert list(page.context["cl"].result_list) == [project]
 
 
 def test_a_run_links_to_its_attempt_and_task_and_shows_its_log(client: Client, run: ExecutionProcess) -> None:
@@ -96,6 +131,124 @@ def test_nothing_is_deleted_while_it_runs(client: Client, run: ExecutionProcess,
     selected = {"action": "delete_selected", "_selected_action": [str(task.pk)], "post": "yes"}
     client.post(reverse("admin:tasks_task_changelist"), selected)
     assert Task.objects.exists()
+
+
+@pytest.mark.parametrize("status", ["queued", "running"])
+@pytest.mark.parametrize("model", ["taskattempt", "executionprocess"])
+def test_no_attempt_or_run_is_deleted_while_it_runs(
+    client: Client, run: ExecutionProcess, model: str, status: str
+) -> None:
+    ExecutionProcess.objects.update(status=status)
+    key = str(run.task_attempt_id if model == "taskattempt" else run.pk)
+    page = client.post(reverse(f"admin:tasks_{model}_delete", args=[key]), {"post": "yes"})
+    assert "still runs: stop it first" in page.content.decode()
+    selected = {"action": "delete_selected", "_selected_action": [key], "post": "yes"}
+    page = client.post(reverse(f"admin:tasks_{model}_changelist"), selected)
+    assert "still runs: stop it first" in page.content.decode()
+    assert ExecutionProcess.objects.exists()
+
+
+def test_a_run_that_has_ended_is_deleted_though_another_runs(client: Client, run: ExecutionProcess) -> None:
+    other = ExecutionProcess.objects.create(
+        task_attempt=run.task_attempt, run_reason="devserver", status="running"
+    )
+    client.post(reverse("admin:tasks_executionprocess_delete", args=[run.pk]), {"post": "yes"})
+    assert list(ExecutionProcess.objects.all()) == [other]
+
+
+@pytest.mark.parametrize("selected", [False, True])
+def test_an_attempt_goes_with_its_worktree_and_its_work_is_kept(
+    client: Client, attempt: TaskAttempt, repository: Path, selected: bool
+) -> None:
+    ExecutionProcess.objects.create(task_attempt=attempt, run_reason="codingagent", status="completed")
+    (folder(attempt) / "new").write_text("precious")
+    if selected:
+        form = {"action": "delete_selected", "_selected_action": [str(attempt.pk)], "post": "yes"}
+        client.post(reverse("admin:tasks_taskattempt_changelist"), form)
+    else:
+        client.post(reverse("admin:tasks_taskattempt_delete", args=[attempt.pk]), {"post": "yes"})
+    assert not TaskAttempt.objects.exists()
+    assert Task.objects.exists()
+    assert not folder(attempt).exists()
+    assert git(repository, "show", f"refs/vibe/kept/{attempt.pk}:new") == "precious"
+    assert git(repository, "branch", "--list", attempt.branch)
+
+
+class TestRepositoryOfAProject:
+    add = "/admin/tasks/project/add/"
+
+    def form(self, repo_path: Path | str, target_branch: str = "main", **fields: str) -> dict[str, Any]:
+        given = {"name": "New", "repo_path": str(repo_path), "target_branch": target_branch}
+        return given | {"tasks-TOTAL_FORMS": 0, "tasks-INITIAL_FORMS": 0} | fields
+
+    def errors(self, client: Client, address: str, form: dict[str, Any]) -> dict[str, list[str]]:
+        page = client.post(address, form)
+        assert page.status_code == 200
+        shown: ModelForm = page.context["adminform"].form
+        return {name: list(messages) for name, messages in shown.errors.items()}
+
+    @pytest.mark.parametrize(
+        ("name", "why"),
+        [
+            ("plain", "is not a git repository"),
+            ("empty", "has no branch with a commit yet"),
+            ("missing", "There is no folder"),
+            ("/", "lies outside the folders"),
+            ("repository/inner", "give its top folder"),
+        ],
+    )
+    @pytest.mark.parametrize("change", [False, True])
+    def test_one_that_cannot_be_used_is_refused_beside_its_field(
+        self, client: Client, project: Project, repository: Path, name: str, why: str, change: bool
+    ) -> None:
+        for made in "plain", "empty", "repository/inner":
+            (repository.parent / made).mkdir()
+        git(repository.parent / "empty", "init", "-q")
+        address = reverse("admin:tasks_project_change", args=[project.pk]) if change else self.add
+        errors = self.errors(client, address, self.form(repository.parent / name))
+        assert list(errors) == ["repo_path"]
+        assert why in errors["repo_path"][0]
+        assert Project.objects.get().repo_path == str(repository)
+
+    def test_a_path_that_is_not_absolute(self, client: Client) -> None:
+        assert "is not an absolute path" in self.errors(client, self.add, self.form("here"))["repo_path"][0]
+
+    @pytest.mark.parametrize("change", [False, True])
+    def test_a_branch_that_it_does_not_have(
+        self, client: Client, project: Project, tmp_path: Path, change: bool
+    ) -> None:
+        path = project.repo_path if change else make_repository(tmp_path / "new")
+        address = reverse("admin:tasks_project_change", args=[project.pk]) if change else self.add
+        errors = self.errors(client, address, self.form(path, "nowhere"))
+        assert errors == {"target_branch": ["The repository has no branch 'nowhere'. It has: main."]}
+
+    def test_another_project_has_it(self, client: Client, project: Project, tmp_path: Path) -> None:
+        (tmp_path / "link").symlink_to(project.repo_path)
+        errors = self.errors(client, self.add, self.form(tmp_path / "link"))
+        assert errors == {"repo_path": ["There is a project on this repository already."]}
+
+    def test_it_is_stored_as_the_board_stores_it(
+        self, client: Client, repository: Path, tmp_path: Path
+    ) -> None:
+        (tmp_path / "link").symlink_to(repository)
+        assert client.post(self.add, self.form(f"{tmp_path}/link/", "")).status_code == 302
+        project = Project.objects.get()
+        assert (project.repo_path, project.target_branch) == (str(repository), "main")
+
+    def test_other_fields_change_though_it_has_gone(self, client: Client, project: Project) -> None:
+        shutil.rmtree(project.repo_path)
+        address = reverse("admin:tasks_project_change", args=[project.pk])
+        assert client.post(address, self.form(project.repo_path, copy_files=".env")).status_code == 302
+        project.refresh_from_db()
+        assert (project.name, project.copy_files) == ("New", ".env")
+
+    def test_its_worktrees_find_it_where_it_was_moved(
+        self, client: Client, attempt: TaskAttempt, repository: Path
+    ) -> None:
+        moved = repository.rename(repository.with_name("moved"))
+        address = reverse("admin:tasks_project_change", args=[attempt.task.project_id])
+        assert client.post(address, self.form(moved)).status_code == 302
+        assert git(folder(attempt), "status", "--porcelain") == ""
 
 
 class TestExecutors:
