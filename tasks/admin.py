@@ -54,6 +54,7 @@ class TaskInline(admin.TabularInline):
     formset = Labelled
     fields = ["title", "status", "position"]
     extra = 0
+    can_delete = False  # which follows no rule of the board; a task's own page does
     show_change_link = True
 
 

@@ -119,9 +119,11 @@ def test_a_project_of_many_tasks_is_changed(client: Client, project: Project, ta
         fields = {"id": one.pk, "project": project.pk, "title": one.title, "status": one.status}
         form |= {f"tasks-{number}-{name}": value for name, value in fields.items()}
         form[f"tasks-{number}-position"] = one.position
+    form["tasks-0-DELETE"] = "on"  # a box that nobody is offered
     assert client.post(reverse("admin:tasks_project_change", args=[project.pk]), form).status_code == 302
     project.refresh_from_db()
     assert project.name == "Renamed"
+    assert project.tasks.count() == 201
 
 
 def test_nothing_is_deleted_while_it_runs(client: Client, run: ExecutionProcess, task: Task) -> None:
