@@ -71,32 +71,27 @@ class ProcessInline(ReadOnlyInline):
 class NotWhileRunning(admin.ModelAdmin):
     """Deleted only once nothing runs there."""
 
-    def active(self, records: Any) -> QuerySet[ExecutionProcess]:
-        raise NotImplementedError
+    runs_of = "pk"
+    """The look-up from ExecutionProcess to this record."""
 
     def get_deleted_objects(
         self, objs: Any, request: HttpRequest
     ) -> tuple[list[Any], dict[str, int], set[str], list[Any]]:
         deleted, counts, missing, protected = super().get_deleted_objects(objs, request)
+        running = projects.active_runs().filter(**{f"{self.runs_of}__in": [record.pk for record in objs]})
         return (
             deleted,
             counts,
             missing,
-            [*protected, *(f"{run} still runs: stop it first" for run in self.active(objs))],
+            [*protected, *(f"{run} still runs: stop it first" for run in running)],
         )
 
 
 class RecordWithRuns(NotWhileRunning):
     """Deleted by the board's own rule: not while something runs there, and uncommitted work is kept."""
 
-    attempts_of = ""
-    """The look-up from TaskAttempt to this record."""
-
-    def active(self, records: Any) -> QuerySet[ExecutionProcess]:
-        return projects.active_runs(**{f"{self.attempts_of}__in": [record.pk for record in records]})
-
     def delete_model(self, request: HttpRequest, record: Any) -> None:
-        projects.delete(record, **{self.attempts_of: record.pk})
+        projects.delete(record, **{self.runs_of.removeprefix("task_attempt__"): record.pk})
 
     def delete_queryset(self, request: HttpRequest, records: Any) -> None:
         for record in records:
@@ -126,7 +121,7 @@ class ProjectForm(ModelForm):
 @admin.register(Project)
 class ProjectAdmin(RecordWithRuns):
     form = ProjectForm
-    attempts_of = "task__project"
+    runs_of = "task_attempt__task__project"
     list_display = ["name", "repo_path", "target_branch", "created_at"]
     list_filter = [("members", admin.RelatedOnlyFieldListFilter), "created_at"]
     search_fields = ["name", "repo_path"]
@@ -147,7 +142,7 @@ class ProjectAdmin(RecordWithRuns):
 
 @admin.register(Task)
 class TaskAdmin(RecordWithRuns):
-    attempts_of = "task"
+    runs_of = "task_attempt__task"
     list_display = ["title", "project_link", "status", "updated_at"]
     list_filter = ["status", "project"]
     list_select_related = ["project"]
@@ -178,7 +173,7 @@ class RecordOfRuns(admin.ModelAdmin):
 
 @admin.register(TaskAttempt)
 class TaskAttemptAdmin(RecordWithRuns, RecordOfRuns):
-    attempts_of = "pk"
+    runs_of = "task_attempt__pk"
     list_display = ["branch", "task_link", "executor", "outcome", "created_at"]
     list_filter = ["outcome", "executor", "task__project"]
     list_select_related = ["task"]
@@ -214,9 +209,6 @@ class ExecutionProcessAdmin(NotWhileRunning, RecordOfRuns):
         ("started_by", "started_at", "completed_at", "stop_requested_at"),
         ("before_head_commit", "after_head_commit"),
     )
-
-    def active(self, records: Any) -> QuerySet[ExecutionProcess]:
-        return projects.active_runs().filter(pk__in=[record.pk for record in records])
 
     @admin.display(description="attempt", ordering="task_attempt__branch")
     def attempt_link(self, process: ExecutionProcess) -> SafeString | str:
