@@ -154,6 +154,11 @@ def available() -> list[Availability]:
     ]
 
 
+def missing() -> list[Availability]:
+    """Those that are switched on but not installed, with the reason."""
+    return [found for found in available() if not found["installed"]]
+
+
 def startable(user: permissions.Caller) -> list[str]:
     """The names that this person may start on this machine now; those that need no agent come last."""
     if not user.has_perm(permissions.START_RUN):

@@ -76,7 +76,7 @@ def git() -> Iterator[Finding]:
 
 def agents() -> Iterator[Finding]:
     found = [agent for agent in executors.available() if agent["installed"]]
-    missing = [agent["name"] for agent in executors.available() if not agent["installed"]]
+    missing = [agent["name"] for agent in executors.missing()]
     names = [agent["name"] for agent in found]
     coding = [name for name in names if name not in ("demo", "script")]
     level = Level.OK if coding else Level.NOTE

@@ -65,6 +65,8 @@ def _context(request: HttpRequest, task_id: UUID) -> dict[str, Any]:
         "description": markdown.render(found.description),
         "statuses": Task.Status.choices,
         "log_ahead": _log_ahead(request, state),
+        "executors": state["executors"],
+        "missing": executors.missing(),
     }
 
 
@@ -112,11 +114,10 @@ def _state(request: HttpRequest, found: Task) -> dict[str, Any]:
 
 
 def _agents(request: HttpRequest) -> dict[str, Any]:
-    """What the reader may start, what is missing for the rest, and whose output is a conversation."""
+    """What the reader may start, and whose output is a conversation."""
     return {
         "may_start": request.user.has_perm(START_RUN),
         "executors": executors.startable(request.user),
-        "missing": [found for found in executors.available() if not found["installed"]],
         "conversational": [
             name
             for name, found in executors.definitions().items()

@@ -14,7 +14,7 @@ from django.contrib.auth.models import Permission, User
 from django.test import Client
 from django.urls import reverse
 
-from tasks.models import ExecutionProcess, Project, Task, TaskAttempt
+from tasks.models import ExecutionProcess, Executor, Project, Task, TaskAttempt
 from tasks.tokens import make_sign_in_link
 from tasks.views.board import as_text
 from tests.repositories import make_repository
@@ -136,6 +136,21 @@ def test_the_page_holds_the_cursor_at_which_it_was_rendered(client: Client, proj
     task.title = "Harmless"
     task.save()
     assert board_data(client.get(reverse("board", args=[project.pk])))["cursor"] != first["cursor"]
+
+
+@pytest.mark.parametrize("page", ["board", "task"])
+def test_an_agent_that_is_not_installed_is_shown_with_the_reason(
+    ann: User, client: Client, project: Project, page: str
+) -> None:
+    allow(ann, "start_run")
+    Executor.objects.create(name="absent", argv=["/nowhere/agent"])
+    Executor.objects.create(name="off", argv=["/nowhere/agent"], enabled=False)
+    task = Task.objects.create(project=project, title="One")
+    html = client.get(reverse(page, args=[(project if page == "board" else task).pk])).content.decode()
+    shown = '<option value="" disabled title="/nowhere/agent is not there.">absent · not installed</option>'
+    assert html.count(shown) == html.count("<option>demo</option>") > 0
+    assert "off · not" not in html
+    assert "absent" not in client.get("/api/executors").json()
 
 
 def test_json_cannot_end_its_element() -> None:

@@ -97,8 +97,7 @@ export class Attempts {
     const { task, project, attempts } = this.page.document;
     const last = attempts.at(-1);
     const executors = this.page.state.executors;
-    const executor = h("select.input", { id: `${name}-executor` }, executors.map((one) => h("option", { value: one }, one)),
-      this.page.state.missing.map(({ name: one, reason }) => h("option", { value: "", disabled: true, title: reason }, `${one} · not installed`)));
+    const executor = h("select.input", { id: `${name}-executor` }, find("#agents").content.cloneNode(true));
     const remembered = last?.executor ?? localStorage.getItem("vibe.executor");
     if (executors.includes(remembered)) executor.value = remembered;
     const branch = h("input.input.mono", { id: `${name}-branch`, spellcheck: "false", autocapitalize: "off" });
