@@ -99,7 +99,9 @@ def new(request: HttpRequest) -> HttpResponse:
     require(request.user, ADD_PROJECT, "add projects")
     form = _form(request)
     if request.method == "POST" and form.is_valid():
-        project = _saved(form, lambda fields: projects.create_project(_user(request), fields))
+        # The path may have come with the address, and so does not differ.
+        path = {"repo_path": form.cleaned_data["repo_path"]}
+        project = _saved(form, lambda fields: projects.create_project(_user(request), path | fields))
         if project is not None:
             return redirect("board", project.pk)
     return _form_page(request, form)
@@ -172,9 +174,8 @@ def _form(request: HttpRequest, project: Project | None = None, bound: bool = Tr
 
 
 def _saved(form: ProjectForm, save: Any) -> Project | None:
-    """What `save` made of the form's fields; None, and the words beside the fields, where it was refused."""
+    """What `save` made of the fields that differ; None, and the words beside the fields, where it was refused."""
     fields = {name: form.cleaned_data[name] for name in form.changed_data if name in form.cleaned_data}
-    fields = {"repo_path": form.cleaned_data["repo_path"], **fields}
     try:
         saved: Project = save(fields)
     except Refused as refusal:

@@ -128,6 +128,35 @@ def test_members_are_named_and_a_stranger_is_refused(ann: User, client: Client, 
     assert (project.name, project.members.count()) == ("Orchard", 2)
 
 
+def test_other_settings_change_though_the_repository_has_gone(
+    ann: User, client: Client, project: Project, tmp_path: Path
+) -> None:
+    allow(ann, "change_project")
+    User.objects.create_user("bo")
+    address = reverse("project-settings", args=[project.pk])
+    fields = {
+        "repo_path": project.repo_path,
+        "name": "Garden",
+        "target_branch": "main",
+        "members": "ann, bo",
+    }
+    assert client.post(address, fields).status_code == 302
+    project.refresh_from_db()
+    assert (project.name, project.members.count()) == ("Garden", 2)
+    answer = client.post(address, fields | {"repo_path": str(tmp_path / "missing")})
+    assert (answer.status_code, b"There is no folder" in answer.content) == (422, True)
+
+
+def test_a_project_is_made_on_the_folder_that_the_address_names(
+    ann: User, client: Client, tmp_path: Path
+) -> None:
+    allow(ann, "add_project")
+    repository = make_repository(tmp_path / "orchard")
+    address = reverse("project-new", query={"path": str(repository)})
+    assert client.post(address, {"repo_path": str(repository)}).status_code == 302
+    assert Project.objects.get().repo_path == str(repository)
+
+
 def test_the_page_holds_the_cursor_at_which_it_was_rendered(client: Client, project: Project) -> None:
     task = Task.objects.create(project=project, title="</script><script>alert(1)</script>")
     first = board_data(client.get(reverse("board", args=[project.pk])))
