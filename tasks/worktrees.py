@@ -40,6 +40,14 @@ def existing(worktree: str | None) -> Path | None:
     return folder if folder is not None and folder.joinpath(".git").exists() else None
 
 
+def gone(worktree: str) -> str:
+    """What a person is told of a worktree that is not `existing`."""
+    return (
+        f"The worktree {worktree} is gone: somebody deleted it. Only what was committed is left. "
+        "Start a new attempt, or discard this one."
+    )
+
+
 def branch_of(attempt_id: UUID, title: str) -> str:
     return f"vibe/{attempt_id.hex[:8]}-{slugify(title)[:40].strip('-_') or 'task'}"
 

@@ -5,7 +5,7 @@ from django.http import HttpRequest, HttpResponse
 from ninja import NinjaAPI
 
 from tasks.api import attempts, processes, projects, tasks
-from tasks.api.auth import caller
+from tasks.api.auth import caller, for_callers
 from tasks.errors import Refused
 
 api = NinjaAPI(
@@ -13,6 +13,7 @@ api = NinjaAPI(
     version="1",
     description="Projects, tasks, attempts and their runs. Changes arrive live on /api/events/.",
     auth=caller,
+    docs_decorator=for_callers,
     urls_namespace="api",
 )
 api.add_router("/projects", projects.router)

@@ -1,7 +1,12 @@
 """Who calls: a bearer token, or the session cookie together with its CSRF token."""
 
+from collections.abc import Callable
+from functools import wraps
+from typing import Any
+
 from django.contrib.auth.models import User
-from django.http import HttpRequest
+from django.contrib.auth.views import redirect_to_login
+from django.http import HttpRequest, HttpResponse, JsonResponse
 from ninja.errors import HttpError
 from ninja.utils import check_csrf
 
@@ -26,6 +31,20 @@ def caller(request: HttpRequest) -> User | None:
     if check_csrf(request):
         raise HttpError(403, "The CSRF token is missing or wrong: send the csrftoken cookie as X-CSRFToken.")
     return request.user
+
+
+def for_callers(view: Callable[..., HttpResponse]) -> Callable[..., HttpResponse]:
+    """Guards the interface's description, which is no operation of it. A browser is sent to sign in; others get 401."""
+
+    @wraps(view)
+    def guarded(request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        if caller(request) is not None:
+            return view(request, *args, **kwargs)
+        if "text/html" in request.headers.get("Accept", ""):
+            return redirect_to_login(request.get_full_path())
+        return JsonResponse({"detail": "Unauthorized"}, status=401)
+
+    return guarded
 
 
 def user_of(request: HttpRequest) -> User:

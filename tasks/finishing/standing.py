@@ -10,7 +10,7 @@ from django.db import DatabaseError
 from events.wheel import close_connections
 from tasks import git, identity, snapshots, worktrees
 from tasks.errors import Refused
-from tasks.finishing import merging
+from tasks.finishing import journal, merging
 from tasks.models import TaskAttempt
 
 PATIENCE = 20.0
@@ -74,7 +74,7 @@ def _status(attempt: TaskAttempt) -> Status:
         return nothing
     ahead, behind = _apart(repo, tip, target)
     worktree = worktrees.existing(attempt.worktree)
-    dirty, problem = False, ""
+    dirty, problem = False, _what_is_gone(attempt)
     conflicts: tuple[str, ...] = ()
     try:
         with git.at_most(min(PATIENCE, git.patience.get())):
@@ -84,6 +84,13 @@ def _status(attempt: TaskAttempt) -> Status:
     except git.TookTooLong as error:
         problem = f"Whether a merge would conflict is not known, as a program did not end. {error.reason}"
     return Status(attempt.target_branch, ahead, behind, dirty, conflicts, problem)
+
+
+def _what_is_gone(attempt: TaskAttempt) -> str:
+    if attempt.worktree is None or worktrees.existing(attempt.worktree):
+        return ""
+    # An attempt that is being ended loses its worktree before its record says so.
+    return "" if journal.under_way(attempt.pk) else worktrees.gone(attempt.worktree)
 
 
 def _apart(repo: Path, tip: str, target: str) -> tuple[int, int]:

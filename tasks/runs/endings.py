@@ -170,10 +170,8 @@ def _has_changed(process: ExecutionProcess) -> bool:
     try:
         with git.at_most(PATIENCE):
             after = snapshots.take(_worktree(process.task_attempt))
-    except git.TookTooLong:
+    except (git.GitError, OSError):  # the cleanup's own log says what is wrong with the worktree
         return True
-    except (git.GitError, OSError):  # the worktree is gone: nothing there to clean up
-        return False
     return (after.head, after.tree) != (before["head"], before["tree"])
 
 

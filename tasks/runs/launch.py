@@ -53,10 +53,7 @@ def _ensure_worktree(process: ExecutionProcess, folder: RunFolder) -> None:
     attempt = process.task_attempt
     if attempt.worktree:
         if not worktrees.existing(attempt.worktree):
-            raise Refused(
-                f"The worktree {attempt.worktree} is gone: somebody deleted it. "
-                "Start a new attempt, or discard this one."
-            )
+            raise Refused(worktrees.gone(attempt.worktree))
         return
     made = worktrees.create(attempt.task.project, attempt.pk, attempt.task.title, attempt.target_branch)
     attempt.worktree, attempt.branch, attempt.base_commit = str(made.path), made.branch, made.base_commit

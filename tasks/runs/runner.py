@@ -182,10 +182,6 @@ def _require_open(attempt: TaskAttempt) -> None:
     attempt.refresh_from_db()
     if attempt.outcome != TaskAttempt.Outcome.OPEN:
         raise Refused(f"This attempt is {attempt.outcome}: start a new one.", 409)
-    if attempt.worktree and not worktrees.existing(attempt.worktree):
-        raise Refused(
-            f"The worktree {attempt.worktree} is gone: somebody deleted it. Start a new attempt.", 409
-        )
 
 
 def _queue_setup(attempt: TaskAttempt, user: User | None) -> None:

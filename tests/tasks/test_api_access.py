@@ -14,7 +14,10 @@ from tasks.models import ApiToken, ExecutionProcess, Project, Task, TaskAttempt
 from tasks.permissions import visible_projects
 from tasks.tokens import issue_token
 
-ADDRESSES = ["/api/projects", "/api/tasks", "/api/task-attempts", "/api/processes", "/api/executors"]
+ADDRESSES = [
+    *("/api/projects", "/api/tasks", "/api/task-attempts", "/api/processes", "/api/executors"),
+    *("/api/docs", "/api/openapi.json"),
+]
 
 
 @pytest.mark.parametrize("address", ADDRESSES)
@@ -22,6 +25,13 @@ def test_nobody_gets_401_and_no_redirect(db: None, address: str) -> None:
     answer = Client().get(address)
     assert answer.status_code == 401
     assert "detail" in answer.json()
+
+
+def test_a_browser_is_sent_to_sign_in_before_it_reads_the_description(db: None, member: User) -> None:
+    answer = Client().get("/api/docs", headers={"Accept": "text/html,*/*"})
+    assert answer.headers["Location"] == "/sign-in/?next=/api/docs"
+    token = {"Authorization": f"Bearer {issue_token(member)}"}
+    assert Client(headers=token).get("/api/openapi.json").json()["info"]["title"] == "Vibe"
 
 
 @pytest.mark.parametrize("address", ["projects", "processes/00000000-0000-4000-8000-000000000000/logs/lines"])

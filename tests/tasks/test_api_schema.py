@@ -19,21 +19,27 @@ STARTS = r"(follow-up|devserver|merge|rebase|discard)$"
 
 
 @pytest.fixture
-def interface(admin: User, project: Project, task: Task) -> Iterator[Any]:
+def signed_in(admin: User) -> dict[str, str]:
+    return {"Authorization": f"Bearer {issue_token(admin)}"}
+
+
+@pytest.fixture
+def interface(signed_in: dict[str, str], project: Project, task: Task) -> Iterator[Any]:
     import schemathesis
 
     # A request ends by closing its connection, and with it the transaction in which this test's records are.
     for signal in (request_started, request_finished):
         signal.disconnect(close_old_connections)
-    yield schemathesis.openapi.from_wsgi("/api/openapi.json", WSGIHandler())
+    yield schemathesis.openapi.from_wsgi("/api/openapi.json", WSGIHandler(), headers=signed_in)
     for signal in (request_started, request_finished):
         signal.connect(close_old_connections)
 
 
-def test_every_answer_is_as_described(interface: Any, request: pytest.FixtureRequest, admin: User) -> None:
+def test_every_answer_is_as_described(
+    interface: Any, request: pytest.FixtureRequest, signed_in: dict[str, str]
+) -> None:
     import schemathesis
 
-    headers = {"Authorization": f"Bearer {issue_token(admin)}"}
     schema = schemathesis.pytest.from_fixture("interface")
 
     @schema.exclude(path_regex=STARTS).exclude(path="/api/task-attempts", method="POST").parametrize()
@@ -41,7 +47,7 @@ def test_every_answer_is_as_described(interface: Any, request: pytest.FixtureReq
         max_examples=scaled(200, 1), deadline=None, suppress_health_check=list(HealthCheck), derandomize=True
     )
     def check(case: schemathesis.Case) -> None:
-        answer = case.call(headers=headers)
+        answer = case.call(headers=signed_in)
         assert answer.status_code < 500
         case.validate_response(
             answer,

@@ -85,6 +85,22 @@ class TestStatus:
         plain(repository, "branch", "-D", attempt.branch)
         assert finish.status(attempt)["ahead"] == 0
 
+    def test_worktree_gone_but_its_branch_is_there(self, attempt: TaskAttempt) -> None:
+        commit(folder(attempt), "a", "1")
+        worktrees.delete_folder(folder(attempt))
+        found = finish.status(attempt)
+        assert found["ahead"] == 1
+        assert "is gone: somebody deleted it" in found["problem"]
+
+    def test_worktree_that_goes_as_its_attempt_is_discarded(
+        self, attempt: TaskAttempt, repository: Path
+    ) -> None:
+        journal.write(journal.Operation(str(attempt.pk), str(repository), "discard", ()))
+        worktrees.delete_folder(folder(attempt))
+        with journal.only_one(repository):
+            assert finish.status(attempt)["problem"] == ""
+        assert "is gone" in finish.status(attempt)["problem"]
+
     def test_attempt_that_has_ended(self, attempt: TaskAttempt, repository: Path, admin: User) -> None:
         commit(folder(attempt), "a", "1")
         ended = finish.merge(attempt, "squash", admin)

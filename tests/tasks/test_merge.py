@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from django.contrib.auth.models import User
 
-from tasks import git, projects
+from tasks import git, projects, worktrees
 from tasks.errors import Refused
 from tasks.finishing import checkouts, finish, journal
 from tasks.finishing.journal import FileUpdate
@@ -295,6 +295,13 @@ class TestMergeRefused:
         assert (
             "nothing to merge" in refused(repository, lambda: finish.merge(attempt, "merge", admin)).message
         )
+
+    def test_what_was_done_is_lost(self, attempt: TaskAttempt, repository: Path, admin: User) -> None:
+        folder(attempt).joinpath("lost").touch()
+        worktrees.delete_folder(folder(attempt))
+        message = refused(repository, lambda: finish.merge(attempt, "merge", admin)).message
+        assert "nothing to merge" in message
+        assert "is gone: somebody deleted it" in message
 
     def test_run_goes_on(self, attempt: TaskAttempt, repository: Path, admin: User) -> None:
         commit(folder(attempt), "a", "1")

@@ -28,13 +28,33 @@ from tests.tasks.runner.conftest import (
 pytestmark = pytest.mark.django_db(transaction=True)
 
 
-def test_a_deleted_worktree_refuses_a_follow_up(worker: Runner, task: Task) -> None:
+def test_what_follows_on_a_deleted_worktree_fails_and_its_log_says_why(
+    worker: Runner, task: Task, project: Project
+) -> None:
+    project.dev_script = "echo serving"
+    project.save()
     attempt = start(task, "true")
     ended(agent(attempt))
-    attempt.refresh_from_db()
-    os.rename(attempt.worktree or "", f"{attempt.worktree}.away")
-    with pytest.raises(Refused, match="is gone: somebody deleted it"):
-        runner.follow_up(attempt, "more", None)
+    folder = worktree_of(attempt)
+    os.rename(folder, f"{folder}.away")
+    for process in (runner.follow_up(attempt, "more", None), runner.start_devserver(attempt, None)):
+        assert ended(process).status == Status.FAILED
+        [said] = contents(process, "error")
+        assert f"The worktree {folder} is gone: somebody deleted it." in said
+    assert status_of(task) == "inreview"
+    assert not folder.exists()
+
+
+def test_the_cleanup_of_a_worktree_that_its_agent_deleted_says_so(
+    worker: Runner, task: Task, project: Project
+) -> None:
+    project.cleanup_script = "echo cleaned"
+    project.save()
+    attempt = start(task, 'rm -rf "$PWD"')
+    ended(agent(attempt))
+    cleanup = ended(attempt.processes.get(run_reason="cleanupscript"))
+    assert cleanup.status == Status.FAILED
+    assert "is gone: somebody deleted it" in contents(cleanup, "error")[0]
 
 
 def test_a_worktree_without_its_git_never_stands_for_the_repository_around_it(
@@ -49,8 +69,8 @@ def test_a_worktree_without_its_git_never_stands_for_the_repository_around_it(
         first = ended(agent(attempt))
         assert first.status == "failed"
         assert "not a git repository" in "".join(contents(first, "stderr"))
-        with pytest.raises(Refused, match="is gone: somebody deleted it"):
-            runner.follow_up(attempt, "more", None)
+        more = ended(runner.follow_up(attempt, "more", None))
+        assert "is gone: somebody deleted it" in contents(more, "error")[0]
         assert not git(around, "ls-files") and not git(around, "for-each-ref")
         again = runner.start_attempt(task, "script", "while [ ! -e go ]; do sleep 0.1; done", None, None)
         waiting = runner.follow_up(again, "git add -A .", None)
