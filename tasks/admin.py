@@ -3,9 +3,10 @@
 from typing import Any
 
 from django.contrib import admin
+from django.db import IntegrityError
 from django.db.models import Model, QuerySet
 from django.forms import BaseInlineFormSet, ModelForm
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
 from django.urls import reverse
 from django.utils import timezone
 from django.utils.html import format_html
@@ -131,6 +132,13 @@ class ProjectAdmin(RecordWithRuns):
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> list[str]:
         """Scripts run programs here, so the permission to change a project is not enough for them."""
         return [] if request.user.has_perm(RUN_SCRIPT) else list(projects.SCRIPTS)
+
+    def changeform_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
+        try:
+            return super().changeform_view(request, *args, **kwargs)
+        except IntegrityError:
+            # Somebody took the repository after the form had been judged: judged again, it says so.
+            return super().changeform_view(request, *args, **kwargs)
 
     def save_model(self, request: HttpRequest, project: Any, form: Any, change: bool) -> None:
         from tasks.git import repair_worktrees

@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from events.changes import ChangesLog
 from events.models import DatabaseChange
 from tasks.models import Project, Task, TaskAttempt
 from tests.events.clients import Client, fresh_read, until
+from tests.repositories import make_repository
 from tests.scale import scaled
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -147,6 +149,28 @@ def test_update_tells_what_it_did_though_others_change_what_it_asks_for(project:
     told = DatabaseChange.objects.filter(path="/executor").values_list("object_id", flat=True)
     assert list(told) == [str(stays.pk)]
     assert TaskAttempt.objects.get(executor="y") == stays
+
+
+def test_who_saves_a_repository_second_in_the_admin_is_told_so(admin_client: Any, tmp_path: Path) -> None:
+    repository = str(make_repository(tmp_path / "shared"))
+    form = {"name": "Second", "repo_path": repository, "target_branch": "main"}
+    form |= {"tasks-TOTAL_FORMS": "0", "tasks-INITIAL_FORMS": "0"}
+    check = """ FROM "tasks_project" WHERE "tasks_project"."repo_path" = %s LIMIT 1"""
+    made = []
+
+    def meanwhile() -> Project:
+        return Project.objects.create(name="First", repo_path=repository, target_branch="main")
+
+    def after_the_check(execute: Any, sql: str, *arguments: Any) -> Any:
+        answer = execute(sql, *arguments)
+        if not made and sql.endswith(check):
+            made.append(pool.submit(in_own_connection(meanwhile)).result(20))
+        return answer
+
+    with ThreadPoolExecutor(1) as pool, connection.execute_wrapper(after_the_check):
+        page = admin_client.post("/admin/tasks/project/add/", form)
+    assert made == list(Project.objects.all())
+    assert "There is a project on this repository already." in page.content.decode()
 
 
 def test_a_thread_whose_connection_was_cut_before_a_write_writes_again(project: Project) -> None:
