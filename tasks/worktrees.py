@@ -15,7 +15,7 @@ from django.utils.text import slugify
 
 from tasks import git, identity, snapshots
 from tasks.errors import Refused
-from tasks.models import Project
+from tasks.models import Project, TaskAttempt
 
 KEPT_REFS: Final = "refs/vibe/kept/"
 MERGED_REFS: Final = "refs/vibe/merged/"
@@ -40,11 +40,13 @@ def existing(worktree: str | None) -> Path | None:
     return folder if folder is not None and folder.joinpath(".git").exists() else None
 
 
-def gone(worktree: str) -> str:
-    """What a person is told of a worktree that is not `existing`."""
+def what_is_gone(attempt: TaskAttempt) -> str:
+    """What a person is told of a worktree that does not exist any more; empty where it does, or never did."""
+    if attempt.worktree is None or existing(attempt.worktree):
+        return ""
     return (
-        f"The worktree {worktree} is gone: somebody deleted it. Only what was committed is left. "
-        "Start a new attempt, or discard this one."
+        f"The worktree {attempt.worktree} is gone: somebody deleted it. Only what was committed to its branch "
+        f"{attempt.branch} is left. Start a new attempt, or discard this one."
     )
 
 

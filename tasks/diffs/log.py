@@ -206,6 +206,7 @@ class DiffLog:
                 tracker = Tracker(found.folder, found.base, limits(), tip=found.tip)
                 await self._in_thread(self._replace_all, tracker)
             self._shown = found
+            self._status_due.set()
         self._set_complete()
 
     async def _follow(self, found: source.Source) -> None:

@@ -41,10 +41,7 @@ def of(attempt: TaskAttempt) -> Source:
         return Source(repo, "")
     if folder := worktrees.existing(attempt.worktree):
         return Source(folder, attempt.base_commit)
-    note = ""
-    if attempt.worktree:
-        note = f"The worktree {attempt.worktree} is gone. This is what its branch {attempt.branch} holds."
-    return Source(repo, attempt.base_commit, last_commit(repo, attempt), note=note)
+    return Source(repo, attempt.base_commit, last_commit(repo, attempt), note=worktrees.what_is_gone(attempt))
 
 
 def last_commit(repo: Path, attempt: TaskAttempt) -> str:

@@ -161,8 +161,8 @@ def _plan_merge(attempt: TaskAttempt, strategy: str, user: User) -> Operation:
     env = identity.environment(repo, user)
     tip = _with_leftovers(attempt, folder, old, env)
     if tip == attempt.base_commit:
-        lost = worktrees.gone(attempt.worktree) if attempt.worktree and folder is None else ""
-        raise Refused(f"There is nothing to merge: the attempt has changed nothing. {lost}".strip())
+        gone = worktrees.what_is_gone(attempt)
+        raise Refused(f"There is nothing to merge: the attempt has changed nothing. {gone}".rstrip())
     new = target if git.is_ancestor(repo, tip, target) else _merged(repo, attempt, strategy, target, tip, env)
     ref = git.real_ref(repo, attempt.target_branch)
     moves = [

@@ -87,10 +87,9 @@ def _status(attempt: TaskAttempt) -> Status:
 
 
 def _what_is_gone(attempt: TaskAttempt) -> str:
-    if attempt.worktree is None or worktrees.existing(attempt.worktree):
-        return ""
+    gone = worktrees.what_is_gone(attempt)
     # An attempt that is being ended loses its worktree before its record says so.
-    return "" if journal.under_way(attempt.pk) else worktrees.gone(attempt.worktree)
+    return "" if gone and journal.under_way(attempt.pk) else gone
 
 
 def _apart(repo: Path, tip: str, target: str) -> tuple[int, int]:

@@ -52,8 +52,8 @@ def launch(process: ExecutionProcess) -> bool:
 def _ensure_worktree(process: ExecutionProcess, folder: RunFolder) -> None:
     attempt = process.task_attempt
     if attempt.worktree:
-        if not worktrees.existing(attempt.worktree):
-            raise Refused(worktrees.gone(attempt.worktree))
+        if gone := worktrees.what_is_gone(attempt):
+            raise Refused(gone)
         return
     made = worktrees.create(attempt.task.project, attempt.pk, attempt.task.title, attempt.target_branch)
     attempt.worktree, attempt.branch, attempt.base_commit = str(made.path), made.branch, made.base_commit

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import pytest
 from playwright.sync_api import Page, Route, expect
 
+from tasks import worktrees
 from tests.browser.conftest import RESTING, check, check_phone, leave_dialog, on_a_phone
 from tests.browser.task_page.conftest import Runs, line, open_task
 from tests.live import LiveServer
@@ -193,6 +194,22 @@ class TestFinish:
         finally:
             git(worktree, "update-ref", "refs/heads/main", main)
         expect(page.locator("#attempt-notices")).not_to_contain_text("Could not read")
+
+    def test_a_worktree_deleted_by_hand_is_told_once_and_fails_what_follows(
+        self, page: Page, runs: Runs
+    ) -> None:
+        task, attempt = runs.done("echo lost > lost.txt", "Deleted")
+        open_task(page, task)
+        expect(page.locator("#distance")).to_have_text("uncommitted")
+        worktrees.delete_folder(runs.worktree(attempt))
+        expect(page.locator("#distance")).to_have_text("")
+        page.get_by_role("tab", name="Output").click()
+        gone = page.locator("#attempt-notices .notice").filter(has_text="is gone: somebody deleted it")
+        expect(gone).to_have_count(1)
+        page.get_by_role("textbox", name="Follow-up").fill("echo more")
+        page.keyboard.press("Control+Enter")
+        expect(page.locator(".log-line", has_text="is gone: somebody deleted it")).to_be_visible()
+        assert runs.ended(attempt, 2)["status"] == "failed"
 
     def test_a_discard_says_where_the_work_is_kept(self, page: Page, runs: Runs) -> None:
         task, attempt = runs.done("echo kept > kept.txt", "To discard")

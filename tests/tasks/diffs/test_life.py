@@ -170,6 +170,8 @@ class TestLife:
             await client.until(
                 lambda: client.latest("note") and "is gone" in client.latest("note")["message"]
             )
+            await client.until(lambda: (client.latest("status") or {}).get("problem"))
+            assert not client.latest("status")["dirty"]
 
 
 class TestPrograms:

@@ -129,7 +129,8 @@ export class AttemptBar {
     else if (attempt.outcome === "open" && this.status?.conflicts?.length) {
       add("amber", `A merge into ${attempt.target_branch} would conflict in:`, ...files(this.status.conflicts));
     }
-    if (attempt.outcome === "open" && this.status?.problem) add("amber", this.status.problem);
+    const problem = attempt.outcome === "open" && this.status?.problem;
+    if (problem && problem !== this.note?.message) add("amber", problem);
     const run = this.page.run;
     const told = run && this.page.view === "log" ? endNotice(run, runs) : null;
     if (told) add(told.tone, told.text, ...(told.look ? [" ", this.#lookAt(told.look)] : []));
