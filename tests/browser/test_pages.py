@@ -240,6 +240,38 @@ def test_dialogs_and_menus_too(api: Api, open_context: Any) -> None:
     check_phone(page, "selected")
 
 
+FORBID_STORAGE = """
+    Object.defineProperty(globalThis, "localStorage", {
+        get() { throw new DOMException("Access is denied for this document.", "SecurityError"); },
+    });
+"""
+
+
+def test_all_works_in_a_browser_that_may_keep_nothing(api: Api, open_context: Any) -> None:
+    context = open_context()
+    context.add_init_script(FORBID_STORAGE)
+    page = open_board(context.new_page(), api.project())
+    page.keyboard.press("c")
+    page.keyboard.type("Write a file")
+    page.select_option("#create-executor", "script")
+    page.keyboard.press("Control+Enter")
+    card(page, "Write a file").get_by_role("link").focus()
+    page.keyboard.press("s")
+    page.select_option("#start-executor", "script")
+    page.fill("#start-prompt", "echo one > file")
+    page.keyboard.press("Control+Enter")
+    expect(page.locator("#column-inreview .run-state")).to_have_text("Needs review")
+    card(page, "Write a file").get_by_role("link").click()
+    page.get_by_role("button", name="Split").click()
+    page.locator(".diff-number").last.click()
+    page.keyboard.type("Why?")
+    page.keyboard.press("Control+Enter")
+    expect(page.locator(".diff-comment-text")).to_have_text("Why?")
+    page.get_by_role("textbox", name="Follow-up").fill("exit 0")
+    page.keyboard.press("Control+Enter")
+    expect(page.locator("#runs")).to_contain_text("Follow-up 1")
+
+
 MUTATIONS = """
     globalThis.touched = new Set();
     new MutationObserver((changes) => {

@@ -431,6 +431,36 @@ class TestComments:
         assert call(page, "tasks/js/diff-comments.js", self.WINDOWS) == ["second thoughts", "third"]
 
 
+class TestStorage:
+    FULL = """(() => {
+      localStorage.clear();
+      localStorage.setItem("old", "o");
+      let filler = "";
+      for (let size = 2 ** 23; size >= 1; size /= 2) {
+        try {
+          localStorage.setItem("filler", filler + "x".repeat(size));
+          filler += "x".repeat(size);
+        } catch { /* half of it, then */ }
+      }
+      const { storage } = m;
+      const values = () => ["old", "new"].map((key) => [storage.getItem(key), localStorage.getItem(key)]);
+      storage.setItem("old", "longer");
+      storage.setItem("new", "words");
+      const full = values();
+      localStorage.removeItem("filler");
+      storage.setItem("old", "longest");
+      storage.removeItem("new");
+      const room = values();
+      localStorage.clear();
+      return [full, room];
+    })()"""
+
+    def test_what_does_not_fit_lasts_as_long_as_the_page(self, page: Page) -> None:
+        full, room = call(page, "tasks/js/storage.js", self.FULL)
+        assert full == [["longer", "o"], ["words", None]]
+        assert room == [["longest", "longest"], [None, None]]
+
+
 class TestConfirmOn:
     CODE = """(async () => {
       document.body.innerHTML = "<div id=announcer></div><button>Copy</button><button>one</button>";

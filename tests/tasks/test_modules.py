@@ -35,6 +35,16 @@ def test_scripts_write_no_markup_from_data_and_load_nothing_from_elsewhere() -> 
         assert not forbidden.search(Path(found).read_text()), path
 
 
+def test_scripts_go_through_one_door_to_what_the_browser_keeps() -> None:
+    """The rest would break where it is full or forbidden; theme.js runs before any module."""
+    direct = {
+        path
+        for path in OWN
+        if re.search(r"(local|session)Storage[.\[]", Path(str(finders.find(path))).read_text())
+    }
+    assert direct == {"tasks/js/storage.js", "tasks/js/theme.js"}
+
+
 def test_the_version_is_another_one_once_a_file_differs(settings: LazySettings, tmp_path: Path) -> None:
     settings.STATICFILES_DIRS = [tmp_path]
     found = set()

@@ -1,6 +1,7 @@
 // Behaviour of the design system's components: menus, dialogs, choices of look.
 
 import { find, findAll, h } from "./dom.js";
+import { storage } from "./storage.js";
 
 /** Menus (details.menu) close on a press elsewhere, on Escape and after a choice; arrows walk through them. */
 export function initMenus() {
@@ -54,12 +55,8 @@ function choose(kind, value, fallback) {
   const off = value === fallback || (kind === "density" && root.dataset[kind] === value);
   if (off) delete root.dataset[kind];
   else root.dataset[kind] = value;
-  try {
-    if (off) localStorage.removeItem(`vibe.${kind}`);
-    else localStorage.setItem(`vibe.${kind}`, value);
-  } catch {
-    // storage is blocked: the choice lasts as long as the page
-  }
+  if (off) storage.removeItem(`vibe.${kind}`);
+  else storage.setItem(`vibe.${kind}`, value);
 }
 
 /** Asks in a dialog; resolves to true or false. `danger` colours the button. */

@@ -1,10 +1,11 @@
 // Small controls of the log and the diff.
 
 import { announce, h, icon } from "./dom.js";
+import { storage } from "./storage.js";
 
 /** A button that is switched on and off, and remembers it in this browser under `key`. `change(on)` is called at once. */
 export function toggle(label, { key, on, title, change }) {
-  const stored = localStorage.getItem(`vibe.${key}`);
+  const stored = storage.getItem(`vibe.${key}`);
   const button = h("button.button.button-small.button-quiet", { type: "button", title }, label);
   const set = (pressed) => {
     button.setAttribute("aria-pressed", String(pressed));
@@ -12,7 +13,7 @@ export function toggle(label, { key, on, title, change }) {
   };
   button.addEventListener("click", () => {
     const pressed = button.getAttribute("aria-pressed") !== "true";
-    localStorage.setItem(`vibe.${key}`, pressed ? "1" : "0");
+    storage.setItem(`vibe.${key}`, pressed ? "1" : "0");
     set(pressed);
   });
   set(stored === null ? on : stored === "1");

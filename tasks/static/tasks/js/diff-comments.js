@@ -1,12 +1,13 @@
 // Comments on lines of a diff, kept in this browser until they are sent to the agent. Pure but for the storage,
 // which is read again before each change: another window may have written to it.
 
+import { storage } from "./storage.js";
+
 /** A comment: {id, file, side: "old"|"new", line, code, text}. */
 export class Comments extends EventTarget {
-  constructor(attemptId, storage = localStorage) {
+  constructor(attemptId) {
     super();
     this.key = `vibe.comments.${attemptId}`;
-    this.storage = storage;
     this.all = this.#read();
   }
 
@@ -39,7 +40,7 @@ export class Comments extends EventTarget {
 
   #read() {
     try {
-      const stored = JSON.parse(this.storage.getItem(this.key) ?? "[]");
+      const stored = JSON.parse(storage.getItem(this.key) ?? "[]");
       return Array.isArray(stored) ? stored : [];
     } catch {
       return [];
@@ -47,8 +48,8 @@ export class Comments extends EventTarget {
   }
 
   #changed(file) {
-    if (this.all.length) this.storage.setItem(this.key, JSON.stringify(this.all));
-    else this.storage.removeItem(this.key);
+    if (this.all.length) storage.setItem(this.key, JSON.stringify(this.all));
+    else storage.removeItem(this.key);
     this.dispatchEvent(new CustomEvent("change", { detail: { file } }));
   }
 }

@@ -9,6 +9,7 @@ import { DiffFile } from "./diff-file.js";
 import { DiffTree } from "./diff-tree.js";
 import { announce, findAll, h, icon, placeInOrder, setText } from "./dom.js";
 import { fileOfHash } from "./places.js";
+import { storage } from "./storage.js";
 
 /** Narrower than this, in CSS pixels, two columns of code cannot be read: the view is unified. */
 const SPLIT_WIDTH = 760;
@@ -64,7 +65,7 @@ export class DiffView extends EventTarget {
     this.viewed = readViewed(this.attemptId); // another window may have written to it
     if (viewed) this.viewed[file.path] = markOf(file.record);
     else delete this.viewed[file.path];
-    localStorage.setItem(`vibe.viewed.${this.attemptId}`, JSON.stringify(this.viewed));
+    storage.setItem(`vibe.viewed.${this.attemptId}`, JSON.stringify(this.viewed));
     this.keepPlace(() => file.fold(viewed));
   }
 
@@ -414,7 +415,7 @@ function markOf({ additions, deletions, diff }) {
 
 function readViewed(attemptId) {
   try {
-    return JSON.parse(localStorage.getItem(`vibe.viewed.${attemptId}`)) ?? {};
+    return JSON.parse(storage.getItem(`vibe.viewed.${attemptId}`)) ?? {};
   } catch {
     return {};
   }

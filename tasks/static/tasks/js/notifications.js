@@ -1,22 +1,15 @@
 // Title badge, notification and sound when a run ends or a task needs a person: once for all tabs of this browser.
 
 import { find, findAll } from "./dom.js";
+import { storage } from "./storage.js";
 
 const CHOICE = "vibe.notifications";
 const CLAIM_SECONDS = 60;
 let waiting = 0;
 let mark = "";
 
-const stored = (key) => {
-  try {
-    return localStorage.getItem(key);
-  } catch {
-    return null;
-  }
-};
-
 /** Whether the reader asked for notifications in this browser and the browser allows them. */
-export const wanted = () => stored(CHOICE) === "on" && globalThis.Notification?.permission === "granted";
+export const wanted = () => storage.getItem(CHOICE) === "on" && globalThis.Notification?.permission === "granted";
 
 export function initNotifications() {
   const buttons = findAll("[data-action=notifications]");
@@ -36,7 +29,7 @@ export function initNotifications() {
 
 async function toggle() {
   const on = !wanted() && (await Notification.requestPermission()) === "granted";
-  localStorage.setItem(CHOICE, on ? "on" : "off");
+  storage.setItem(CHOICE, on ? "on" : "off");
 }
 
 function badge(number) {
@@ -67,11 +60,11 @@ async function claim(key) {
   const name = `vibe.told.${key}`;
   const take = () => {
     const now = Date.now();
-    if (stored(name)) return false;
-    localStorage.setItem(name, String(now));
-    for (const old of Object.keys(localStorage)) {
-      if (old.startsWith("vibe.told.") && now - Number(localStorage.getItem(old)) > CLAIM_SECONDS * 1000) {
-        localStorage.removeItem(old);
+    if (storage.getItem(name)) return false;
+    storage.setItem(name, String(now));
+    for (const old of storage.keys()) {
+      if (old.startsWith("vibe.told.") && now - Number(storage.getItem(old)) > CLAIM_SECONDS * 1000) {
+        storage.removeItem(old);
       }
     }
     return true;

@@ -3,6 +3,7 @@
 import { busy } from "../components.js";
 import { announce, find, setText } from "../dom.js";
 import { shortcut } from "../shortcuts.js";
+import { storage } from "../storage.js";
 import { toast } from "../toast.js";
 import { labelsOf } from "./editor.js";
 
@@ -88,11 +89,11 @@ export class Create {
   }
 
   #keep() {
-    localStorage.setItem(this.draft, JSON.stringify(this.#words()));
+    storage.setItem(this.draft, JSON.stringify(this.#words()));
   }
 
   #recall() {
-    const words = JSON.parse(localStorage.getItem(this.draft) ?? "{}");
+    const words = JSON.parse(storage.getItem(this.draft) ?? "{}");
     for (const name of KEPT) this.form.elements[name].value = words[name] ?? "";
   }
 
@@ -100,16 +101,16 @@ export class Create {
   #forget(sent) {
     for (const name of KEPT) if (this.form.elements[name].value === sent[name]) this.form.elements[name].value = "";
     if (Object.values(this.#words()).some(Boolean)) this.#keep();
-    else localStorage.removeItem(this.draft);
+    else storage.removeItem(this.draft);
   }
 }
 
 /** Chooses the agent that was used last in this browser. */
 export function preferAgent(select) {
-  const last = localStorage.getItem(AGENT);
+  const last = storage.getItem(AGENT);
   if (select && [...select.options].some((option) => option.value === last)) select.value = last;
 }
 
 export function rememberAgent(name) {
-  localStorage.setItem(AGENT, name);
+  storage.setItem(AGENT, name);
 }

@@ -4,6 +4,7 @@ import { api } from "../api.js";
 import { busy, confirm } from "../components.js";
 import { confirmOn, copyText } from "../controls.js";
 import { announce, find, findAll, h, icon, setText } from "../dom.js";
+import { storage } from "../storage.js";
 import { showError, toast } from "../toast.js";
 import { endNotice, isActive } from "./words.js";
 
@@ -19,7 +20,7 @@ export class AttemptBar {
     this.note = null;
     this.refusal = null;
     this.waiting = false;
-    this.strategy = localStorage.getItem("vibe.strategy") ?? "merge";
+    this.strategy = storage.getItem("vibe.strategy") ?? "merge";
     this.#listen();
   }
 
@@ -36,7 +37,7 @@ export class AttemptBar {
     for (const item of findAll("[data-strategy]")) {
       item.addEventListener("click", () => {
         this.strategy = item.dataset.strategy;
-        localStorage.setItem("vibe.strategy", this.strategy);
+        storage.setItem("vibe.strategy", this.strategy);
         find("#merge-menu").open = false;
         this.update();
       });

@@ -3,6 +3,7 @@
 import { api } from "../api.js";
 import { busy } from "../components.js";
 import { find, h, icon, reconcile, setText } from "../dom.js";
+import { storage } from "../storage.js";
 import { ago, elapsed, whole } from "../time.js";
 import { attemptState, isActive } from "./words.js";
 
@@ -98,7 +99,7 @@ export class Attempts {
     const last = attempts.at(-1);
     const executors = this.page.state.executors;
     const executor = h("select.input", { id: `${name}-executor` }, find("#agents").content.cloneNode(true));
-    const remembered = last?.executor ?? localStorage.getItem("vibe.executor");
+    const remembered = last?.executor ?? storage.getItem("vibe.executor");
     if (executors.includes(remembered)) executor.value = remembered;
     const branch = h("input.input.mono", { id: `${name}-branch`, spellcheck: "false", autocapitalize: "off" });
     branch.value = last?.target_branch ?? project?.target_branch ?? "";
@@ -146,7 +147,7 @@ export class Attempts {
         ...(branch.value.trim() ? { target_branch: branch.value.trim() } : {}),
       });
       this.written = null;
-      localStorage.setItem("vibe.executor", executor.value);
+      storage.setItem("vibe.executor", executor.value);
       document.put("task_attempts", attempt);
       this.page.open({ attempt: attempt.id, run: null, view: "log" });
       dialog?.close();

@@ -4,11 +4,12 @@ import { api } from "../api.js";
 import { busy } from "../components.js";
 import { reviewPrompt } from "../diff-parse.js";
 import { announce, find, h, icon, reconcile, setText } from "../dom.js";
+import { storage } from "../storage.js";
 import { showError, toast } from "../toast.js";
 import { isActive } from "./words.js";
 
 const draftKey = (attemptId) => `vibe.draft.${attemptId}`;
-const stored = (attemptId) => localStorage.getItem(draftKey(attemptId)) ?? "";
+const stored = (attemptId) => storage.getItem(draftKey(attemptId)) ?? "";
 
 export class Composer {
   constructor(page) {
@@ -82,8 +83,8 @@ export class Composer {
 
   /** Keeps such words in this browser, and shows them if it is the open attempt. */
   #keep(attemptId, words) {
-    if (words) localStorage.setItem(draftKey(attemptId), words);
-    else localStorage.removeItem(draftKey(attemptId));
+    if (words) storage.setItem(draftKey(attemptId), words);
+    else storage.removeItem(draftKey(attemptId));
     if (attemptId !== this.attemptId) return;
     if (this.field.value !== words) this.field.value = words;
     this.#size();
