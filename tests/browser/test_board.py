@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import BrowserContext, Page, Route, expect
+from playwright.sync_api import BrowserContext, Locator, Page, Route, expect
 
 from tests.browser.conftest import (
     PATIENCE,
@@ -19,6 +19,7 @@ from tests.browser.conftest import (
     middle,
     open_board,
     titles,
+    wait_live,
 )
 from tests.needs import needs_chromium
 from tests.runs import wait_for
@@ -348,6 +349,26 @@ def test_a_start_that_fails_late_is_told_and_the_next_one_left_alone(board: Any)
     expect(page.get_by_role("alert")).to_contain_text("“One” was not started")
     expect(page.locator("#start-prompt")).to_have_value("for Two")
     held[1].abort()
+
+
+def test_a_prompt_outlives_its_page_until_it_is_sent(board: Any) -> None:
+    page = board("One")
+
+    def prompt() -> Locator:
+        card(page, "One").get_by_role("link").focus()
+        page.keyboard.press("s")
+        return page.locator("#start-prompt")
+
+    prompt().fill("echo half")
+    page.reload()
+    wait_live(page)
+    expect(prompt()).to_have_value("echo half")
+    page.select_option("#start-executor", "script")
+    page.keyboard.press("Control+Enter")
+    expect(page.locator("#announcer")).to_have_text("script starts.")
+    expect(page.locator("#column-inreview .run-state")).to_have_text("Needs review")
+    expect(prompt()).to_have_value("")
+    leave_dialog(page)
 
 
 def test_what_is_written_while_a_task_is_made_stays(board: Any) -> None:

@@ -116,6 +116,22 @@ class TestChanges:
         open_task(page, task, f"?run={runs.of(attempt)[0]['id']}&view=log")
         expect(page.locator(".run[aria-current=true]")).to_contain_text("Agent")
 
+    def test_a_comment_that_is_still_written_outlives_its_page(
+        self, page: Page, changed: tuple[str, dict[str, Any]]
+    ) -> None:
+        open_task(page, changed[0], "?view=changes")
+        row = page.locator(".diff-file", has_text="src/app.py").locator(".diff-line.is-add")
+        row.locator(".diff-number").nth(1).click()
+        page.keyboard.type("half a thought")
+        page.reload()
+        expect(page.locator(".diff-comment-text")).to_have_text("half a thought")
+        page.locator(".diff-comment-box").get_by_role("button", name="Edit").click()
+        page.keyboard.press("End")
+        page.keyboard.type(" and the rest")
+        page.evaluate("vibe.page.diff.destroy()")  # as where another attempt is opened
+        page.reload()
+        expect(page.locator(".diff-comment-text")).to_have_text("half a thought and the rest")
+
     def test_each_comment_belongs_to_the_line_it_is_written_under(self, page: Page, runs: Runs) -> None:
         task = runs.task("Commented")
         attempt = runs.start(task, "printf 'one\\ntwo\\nthree\\n' > new.txt; gate commented")

@@ -397,6 +397,8 @@ class TestTask:
         task = runs.task("Begun by two")
         open_task(page, task)
         page.get_by_label("Prompt").fill("my own words")
+        page.reload()
+        expect(page.get_by_label("Prompt")).to_have_value("my own words")
         runs.ended(runs.start(task, "echo theirs"))
         expect(line(page, "theirs")).to_be_visible()
         page.keyboard.press("s")

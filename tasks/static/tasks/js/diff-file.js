@@ -344,14 +344,9 @@ export class DiffFile {
   #edit(draft) {
     const open = this.editing;
     if (!open || editorKey(open) !== editorKey(draft)) this.editing = draft;
-    if (open !== this.editing) this.#keep(open);
+    if (open !== this.editing) this.view.keep(open);
     this.draw();
     this.rows.querySelector(".diff-editor textarea")?.focus();
-  }
-
-  #keep(draft) {
-    const text = draft?.text.trim();
-    if (text) this.view.comments.put({ ...draft, text });
   }
 
   #comment(comment) {
@@ -375,7 +370,7 @@ export class DiffFile {
     };
     const save = () => {
       this.editing = null;
-      this.#keep(draft);
+      this.view.keep(draft);
       this.draw();
       this.view.focusLine();
     };

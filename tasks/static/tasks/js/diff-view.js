@@ -51,6 +51,7 @@ export class DiffView extends EventTarget {
 
   destroy() {
     this.leaving.abort();
+    this.#keepWritten();
     this.stream.close();
     this.sight.disconnect();
     this.resize.disconnect();
@@ -67,6 +68,23 @@ export class DiffView extends EventTarget {
     else delete this.viewed[file.path];
     storage.setItem(`vibe.viewed.${this.attemptId}`, JSON.stringify(this.viewed));
     this.keepPlace(() => file.fold(viewed));
+  }
+
+  /** A draft becomes a comment, unless it is empty. */
+  keep(draft) {
+    const text = draft?.text.trim();
+    if (text) this.comments.put({ ...draft, text });
+  }
+
+  /** What is still being written, too, when the reader goes. */
+  #keepWritten() {
+    for (const file of this.files.values()) {
+      const { editing } = file;
+      file.editing = null;
+      this.keep(editing);
+    }
+    for (const draft of this.drafts.values()) this.keep(draft);
+    this.drafts.clear();
   }
 
   async loadWhole(path) {
@@ -115,6 +133,7 @@ export class DiffView extends EventTarget {
     this.list.addEventListener("click", (event) => this.#clicked(event), { signal });
     this.tree.element.addEventListener("click", (event) => this.#treeClicked(event), { signal });
     this.comments?.addEventListener("change", ({ detail }) => this.#commented(detail.file), { signal });
+    window.addEventListener("pagehide", () => this.#keepWritten(), { signal });
     if (this.settings.following) window.addEventListener("hashchange", () => this.#followHash(), { signal });
   }
 

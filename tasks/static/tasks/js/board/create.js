@@ -2,6 +2,7 @@
 
 import { busy } from "../components.js";
 import { announce, find, setText } from "../dom.js";
+import { draftOf, keepDraft } from "../drafts.js";
 import { shortcut } from "../shortcuts.js";
 import { storage } from "../storage.js";
 import { toast } from "../toast.js";
@@ -16,7 +17,6 @@ export class Create {
     this.onCreated = onCreated;
     this.dialog = find("#create-dialog");
     this.form = find("form", this.dialog);
-    this.draft = `vibe.draft.${board.project}`;
     this.form.addEventListener("input", () => this.#keep());
     this.form.addEventListener("submit", (event) => this.#submit(event, false));
     this.form.addEventListener("keydown", (event) => this.#key(event));
@@ -89,19 +89,19 @@ export class Create {
   }
 
   #keep() {
-    storage.setItem(this.draft, JSON.stringify(this.#words()));
+    const words = this.#words();
+    keepDraft(this.board.project, Object.values(words).some(Boolean) ? JSON.stringify(words) : "");
   }
 
   #recall() {
-    const words = JSON.parse(storage.getItem(this.draft) ?? "{}");
+    const words = JSON.parse(draftOf(this.board.project) || "{}");
     for (const name of KEPT) this.form.elements[name].value = words[name] ?? "";
   }
 
   /** Empties the fields of what was sent; what was written since stays. */
   #forget(sent) {
     for (const name of KEPT) if (this.form.elements[name].value === sent[name]) this.form.elements[name].value = "";
-    if (Object.values(this.#words()).some(Boolean)) this.#keep();
-    else storage.removeItem(this.draft);
+    this.#keep();
   }
 }
 

@@ -2,6 +2,7 @@
 
 import { busy, idle } from "../components.js";
 import { announce, find, setText } from "../dom.js";
+import { draftOf, keepDraft } from "../drafts.js";
 import { shortcut } from "../shortcuts.js";
 import { toast } from "../toast.js";
 import { preferAgent, rememberAgent } from "./create.js";
@@ -17,6 +18,7 @@ export class Start {
       event.preventDefault();
       busy(find("[type=submit]", this.form), () => this.#start());
     });
+    this.form.elements.prompt?.addEventListener("input", ({ target }) => keepDraft(this.#ids[0], target.value));
     this.form.addEventListener("keydown", (event) => this.#key(event));
     const focused = () => document.activeElement?.closest?.(".columns .card")?.dataset.key;
     shortcut(["s"], "Start an agent on the task", "Board", () => this.open([focused()]), { when: focused });
@@ -28,7 +30,7 @@ export class Start {
     if (this.board.executors.length) {
       setText(find("[data-part=task]", this.form), one ? this.board.task(ids[0]).title : `${ids.length} tasks`);
       find("[data-part=prompt]", this.form).hidden = !one;
-      this.form.elements.prompt.value = "";
+      this.form.elements.prompt.value = one ? draftOf(ids[0]) : "";
       preferAgent(this.form.elements.executor);
       this.#say("");
       idle(find("[type=submit]", this.form));
@@ -58,7 +60,9 @@ export class Start {
     const title = this.board.task(ids[0])?.title;
     const isOpen = () => this.dialog.open && this.#ids === ids;
     try {
-      await this.board.start(ids[0], name, prompt.value);
+      const words = prompt.value;
+      await this.board.start(ids[0], name, words);
+      if (draftOf(ids[0]) === words) keepDraft(ids[0], "");
       if (isOpen()) this.dialog.close("started");
       announce(`${name} starts.`);
     } catch (error) {

@@ -3,6 +3,7 @@
 import { api } from "../api.js";
 import { busy } from "../components.js";
 import { find, h, icon, reconcile, setText } from "../dom.js";
+import { draftOf, keepDraft } from "../drafts.js";
 import { storage } from "../storage.js";
 import { ago, elapsed, whole } from "../time.js";
 import { attemptState, isActive } from "./words.js";
@@ -10,7 +11,6 @@ import { attemptState, isActive } from "./words.js";
 export class Attempts {
   constructor(page) {
     this.page = page;
-    this.written = null;
     find("#new-attempt").addEventListener("click", () => this.start());
   }
 
@@ -104,14 +104,15 @@ export class Attempts {
     const branch = h("input.input.mono", { id: `${name}-branch`, spellcheck: "false", autocapitalize: "off" });
     branch.value = last?.target_branch ?? project?.target_branch ?? "";
     const prompt = h("textarea.input", { id: `${name}-prompt`, rows: "6" });
-    prompt.value = this.written ?? `${task.title}\n\n${task.description}`.trim();
-    prompt.addEventListener("input", () => (this.written = prompt.value));
+    const usual = `${task.title}\n\n${task.description}`.trim();
+    prompt.value = draftOf(task.id) || usual;
+    prompt.addEventListener("input", () => keepDraft(task.id, prompt.value === usual ? "" : prompt.value));
     const hint = h("p.field-hint");
     const problem = h("div", { role: "alert" });
     const say = () => setText(hint, executor.value === "script" ? "Run as a shell script in the worktree." : "What the agent is told. It starts as the task's title and description.");
     executor.addEventListener("change", () => {
       // A description is no script: it would only fail.
-      if (executor.value === "script" && prompt.value === `${task.title}\n\n${task.description}`.trim()) prompt.value = "";
+      if (executor.value === "script" && prompt.value === usual) prompt.value = "";
       say();
     });
     say();
@@ -146,7 +147,7 @@ export class Attempts {
         task_id: document.taskId, executor: executor.value, prompt: prompt.value,
         ...(branch.value.trim() ? { target_branch: branch.value.trim() } : {}),
       });
-      this.written = null;
+      keepDraft(document.taskId, "");
       storage.setItem("vibe.executor", executor.value);
       document.put("task_attempts", attempt);
       this.page.open({ attempt: attempt.id, run: null, view: "log" });

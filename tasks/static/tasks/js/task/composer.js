@@ -4,12 +4,9 @@ import { api } from "../api.js";
 import { busy } from "../components.js";
 import { reviewPrompt } from "../diff-parse.js";
 import { announce, find, h, icon, reconcile, setText } from "../dom.js";
-import { storage } from "../storage.js";
+import { draftOf, keepDraft } from "../drafts.js";
 import { showError, toast } from "../toast.js";
 import { isActive } from "./words.js";
-
-const draftKey = (attemptId) => `vibe.draft.${attemptId}`;
-const stored = (attemptId) => storage.getItem(draftKey(attemptId)) ?? "";
 
 export class Composer {
   constructor(page) {
@@ -72,19 +69,18 @@ export class Composer {
 
   #adopt(attemptId) {
     this.attemptId = attemptId;
-    this.field.value = stored(attemptId);
+    this.field.value = draftOf(attemptId);
     this.#size();
   }
 
   /** What is written to an attempt and not yet sent. */
   #draft(attemptId) {
-    return attemptId === this.attemptId ? this.field.value : stored(attemptId);
+    return attemptId === this.attemptId ? this.field.value : draftOf(attemptId);
   }
 
   /** Keeps such words in this browser, and shows them if it is the open attempt. */
   #keep(attemptId, words) {
-    if (words) storage.setItem(draftKey(attemptId), words);
-    else storage.removeItem(draftKey(attemptId));
+    keepDraft(attemptId, words);
     if (attemptId !== this.attemptId) return;
     if (this.field.value !== words) this.field.value = words;
     this.#size();
