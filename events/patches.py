@@ -9,7 +9,6 @@ import orjson
 
 from events.messages import MISSING, PatchOp
 
-_OPERATIONS = frozenset({"add", "replace", "remove"})
 Change = tuple[PatchOp, Any]
 """An operation, and the value that was there before it (MISSING where there was none)."""
 
@@ -28,37 +27,37 @@ def escape(key: str) -> str:
 
 
 def diff(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[Change]:
-    """The operations, in order, that turn the fields of one record into those of another.
+    """The operations, in the order of the fields, that turn the fields of one record into those of another.
 
     Only `add`, `replace` and `remove`; a field that holds a list or an object gets finer operations
     where these are the shorter way to say it.
     """
     changes: list[Change] = []
-    for key, new in after.items():
-        old = before.get(key, MISSING)
-        if old is MISSING:
-            changes.append((PatchOp("add", f"/{escape(key)}", new), MISSING))
-        elif not _same(old, new):
-            changes += _within(f"/{escape(key)}", old, new)
-    for key in before.keys() - after.keys():
-        changes.append((PatchOp("remove", f"/{escape(key)}"), before[key]))
+    for key in [*after, *(before.keys() - after.keys())]:
+        old, new = before.get(key, MISSING), after.get(key, MISSING)
+        if not _same(old, new):
+            changes += _of_field(key, old, new)
     return changes
 
 
 def _same(old: Any, new: Any) -> bool:
-    if isinstance(old, (list, dict)) or isinstance(new, (list, dict)):
+    if isinstance(old, (list, dict)) and isinstance(new, (list, dict)):
         return bool(encode(old) == encode(new))
     # In Python true equals 1; in JSON it does not.
     return bool(old == new) and isinstance(old, bool) == isinstance(new, bool)
 
 
-def _within(path: str, old: Any, new: Any) -> list[Change]:
-    whole: list[Change] = [(PatchOp("replace", path, new), old)]
-    if type(old) is not type(new) or not isinstance(new, (list, dict)) or not old or not new:
-        return whole
-    patch = jsonpatch.make_patch(old, new).patch
-    if not all(step["op"] in _OPERATIONS for step in patch) or len(encode(patch)) >= len(encode(new)):
-        return whole
-    if not _same(jsonpatch.apply_patch(old, patch), new):
-        return whole
-    return [(PatchOp(step["op"], path + step["path"], step.get("value", MISSING)), MISSING) for step in patch]
+def _of_field(key: str, old: Any, new: Any) -> list[Change]:
+    # Field by field, for the library tells those of a document in any order. Its optimization would move values.
+    before, after = ({} if value is MISSING else {key: value} for value in (old, new))
+    steps = jsonpatch.JsonPatch.from_diff(before, after, optimization=False).patch
+    path = f"/{escape(key)}"
+    if len(steps) == 1 and steps[0]["path"] == path:
+        return [(_operation(steps[0]), old)]
+    if len(encode(steps)) >= len(encode(new)):
+        return [(PatchOp("replace", path, new), old)]
+    return [(_operation(step), MISSING) for step in steps]
+
+
+def _operation(step: Mapping[str, Any]) -> PatchOp:
+    return PatchOp(step["op"], step["path"], step.get("value", MISSING))
