@@ -106,6 +106,8 @@ def _become(
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else str(error)
         subject = cwd if doing != "start" else program
+        if isinstance(error, FileNotFoundError) and os.path.exists(subject):
+            reason = "the interpreter that its first line names is not there"
         os.write(fault, f"Cannot {doing} {subject}: {reason}.".encode()[:4000])
     finally:
         os._exit(127)

@@ -378,6 +378,16 @@ def test_a_program_that_cannot_start_leaves_a_message(folder: Path, program: str
     assert run.contents("error") == [ended["message"]]
 
 
+def test_a_script_without_its_interpreter_leaves_a_message(folder: Path) -> None:
+    script = folder / "agent"
+    script.write_text("#!/no/such/interpreter\n")
+    script.chmod(0o755)
+    ended = Run(folder, str(script)).run()
+    assert (
+        ended["message"] == f"Cannot start {script}: the interpreter that its first line names is not there."
+    )
+
+
 def test_an_argument_that_is_too_long_leaves_a_message(folder: Path) -> None:
     run = Run(folder, "/bin/echo", "x" * 3_000_000)
     assert "Argument list too long" in run.run()["message"]
