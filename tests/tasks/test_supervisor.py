@@ -378,8 +378,8 @@ def test_a_program_that_cannot_start_leaves_a_message(folder: Path, program: str
     assert run.contents("error") == [ended["message"]]
 
 
-def test_a_script_without_its_interpreter_leaves_a_message(folder: Path) -> None:
-    script = folder / "agent"
+def test_a_script_without_its_interpreter_leaves_a_message(folder: Path, tmp_path: Path) -> None:
+    script = tmp_path / "agent"
     script.write_text("#!/no/such/interpreter\n")
     script.chmod(0o755)
     ended = Run(folder, str(script)).run()
