@@ -2,7 +2,8 @@
 
 Each server process listens on a socket in a folder of its own (mode 0700), and leaves the socket's path in the
 folder that the setting EVENTS_CONTROL names, in a file called after its process id. The detour is for the length:
-a socket's path holds a hundred characters, which a data folder may exceed.
+a socket's path holds a hundred characters, which a data folder may exceed. What a server that was killed left of
+both is removed by whoever comes upon it next: a command, or another server when it starts.
 """
 
 import asyncio
@@ -12,6 +13,7 @@ import shutil
 import socket
 import tempfile
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -37,10 +39,12 @@ class Control:
         self._opening = asyncio.get_running_loop().create_task(self._open())
 
     async def _open(self) -> None:
+        # Before it leaves its own: a note of one that was killed may be called the same.
+        _sweep()
         self._folder = tempfile.mkdtemp(prefix="events-")
         path = os.path.join(self._folder, "socket")
         self._server = await asyncio.start_unix_server(_answer, path)
-        folder = _notes()
+        folder = _folder()
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._note = folder / str(os.getpid())
         self._note.write_text(path)
@@ -65,13 +69,10 @@ def ask() -> list[dict[str, Any]]:
 
 
 def _answers() -> Iterator[dict[str, Any]]:
-    folder = _notes()
-    for note in sorted(folder.iterdir()) if folder.is_dir() else []:
-        try:
+    _sweep()
+    for note in _notes():
+        with suppress(FileNotFoundError, ConnectionRefusedError):  # it has just ended
             yield orjson.loads(_read(note.read_text()))
-        except (FileNotFoundError, ConnectionRefusedError):
-            # Its server was killed and could not clear up.
-            note.unlink(missing_ok=True)
 
 
 def _read(path: str) -> bytes:
@@ -84,5 +85,34 @@ def _read(path: str) -> bytes:
     return b"".join(parts)
 
 
-def _notes() -> Path:
+def _sweep() -> None:
+    """Removes what servers left that were killed: their notes and their sockets' folders."""
+    for note in _notes():
+        with suppress(OSError):  # another sweeps too
+            text = note.read_text()
+            path = Path(text)
+            if text and not _is_open(path):  # an empty one is being written
+                note.unlink()
+                path.unlink(missing_ok=True)
+                path.parent.rmdir()
+
+
+def _is_open(path: Path) -> bool:
+    """Whether a process has this socket. It is not disturbed: no connection of this kind comes about."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as one:
+        try:
+            one.connect(os.fspath(path))
+        except (FileNotFoundError, ConnectionRefusedError):
+            return False
+        except OSError:  # of another kind than this one
+            return True
+    return True
+
+
+def _folder() -> Path:
     return Path(settings.EVENTS_CONTROL)
+
+
+def _notes() -> list[Path]:
+    folder = _folder()
+    return sorted(folder.iterdir()) if folder.is_dir() else []

@@ -49,6 +49,21 @@ def test_a_server_that_ends_leaves_nothing_behind(start_site):
     assert not private.exists()
 
 
+def test_what_a_killed_server_left_goes_when_another_starts(start_site):
+    killed, living = start_site("daphne"), start_site("uvicorn")
+    notes = Path(killed.environment["SITE_DATABASE"] + ".servers")
+    places = {note.name: Path(note.read_text()).parent for note in notes.iterdir()}
+    assert set(places) == {str(killed.process.pid), str(living.process.pid)}
+    killed.process.kill()
+    killed.process.wait()
+    start_site("daphne")
+    assert not (notes / str(killed.process.pid)).exists()
+    assert not places[str(killed.process.pid)].exists()
+    assert places[str(living.process.pid)].exists()
+    printed = living.manage("streams", "--json")
+    assert printed.returncode == 0, printed.stderr
+
+
 def test_metrics_are_for_staff_and_count(start_site):
     site = start_site("daphne")
     assert httpx.get(f"{site.base}/metrics", headers={"X-User": "nobody"}).status_code == 401
