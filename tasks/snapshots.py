@@ -6,13 +6,12 @@ reference holds them they are what any interrupted `git add` leaves behind.
 
 import os
 import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from tasks import git
+from tasks import git, scratch
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,8 +28,8 @@ class Snapshot:
 def index_copy(worktree: Path) -> Iterator[dict[str, str]]:
     """The environment that makes git use a copy of the worktree's index, thrown away afterwards."""
     real = git.git_folder(worktree) / "index"
-    with tempfile.TemporaryDirectory(prefix="vibe-index-") as folder:
-        copy = Path(folder, "index")
+    with scratch.folder("index") as folder:
+        copy = folder / "index"
         if real.exists():
             shutil.copy2(real, copy)
         yield {"GIT_INDEX_FILE": str(copy)}

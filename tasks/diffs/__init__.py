@@ -1,15 +1,13 @@
 """What an attempt has changed: as a list, as one file, and as a stream that keeps up (docs/diffs.md)."""
 
 import sys
-import tempfile
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 from django.conf import settings
 
 from events.messages import FileDiff
-from tasks import git
+from tasks import git, scratch
 from tasks.diffs import source
 from tasks.diffs.live import poke
 from tasks.diffs.log import GIT_SECONDS, limits
@@ -40,8 +38,8 @@ def _records(attempt: TaskAttempt, limit: Limits) -> Iterator[FileDiff]:
     if not found.base:
         return
     try:
-        with tempfile.TemporaryDirectory(prefix="vibe-diff-") as folder:
-            index = None if found.tip else Path(folder, "index")
+        with scratch.folder("diff") as folder:
+            index = None if found.tip else folder / "index"
             yield from Tracker(found.folder, found.base, limit, index_file=index, tip=found.tip).update()
     except git.GitError as error:
         raise Refused(f"git cannot compute the diff: {error.reason}", 409) from error

@@ -9,7 +9,6 @@ import asyncio
 import contextlib
 import logging
 import sys
-import tempfile
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -24,7 +23,7 @@ from events import sse
 from events.logs import Reader
 from events.messages import FileDiff
 from events.store import Batch
-from tasks import git
+from tasks import git, scratch
 from tasks.diffs import live, source
 from tasks.diffs.parse import UnexpectedOutput
 from tasks.diffs.records import LatestStore, Place, Records
@@ -213,11 +212,11 @@ class DiffLog:
         """Keeps up with a worktree until the attempt's record says that it is no longer the one to follow."""
         self._shown = found
         self._status_due.set()
-        with tempfile.TemporaryDirectory(prefix="vibe-diff-") as folder:
+        with contextlib.ExitStack() as held:
             watcher = await self._watching(found.folder)
             try:
                 watcher.attach(self._poked.set)
-                tracker = await self._in_thread(self._tracker, found, Path(folder, "index"))
+                tracker = await self._in_thread(self._tracker, found, held)
                 await self._in_thread(self._replace_all, tracker)
                 self._set_complete()
                 await self._keep_up(watcher, tracker, found)
@@ -229,7 +228,8 @@ class DiffLog:
                 if self._job is not None and not self._job.done():
                     await asyncio.wait([self._job])
 
-    def _tracker(self, found: source.Source, index_file: Path) -> Tracker:
+    def _tracker(self, found: source.Source, held: contextlib.ExitStack) -> Tracker:
+        index_file = held.enter_context(scratch.folder("diff")) / "index"
         return Tracker(found.folder, found.base, limits(), index_file=index_file, plain=self._plain)
 
     async def _watching(self, folder: Path) -> Watcher:

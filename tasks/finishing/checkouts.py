@@ -7,11 +7,11 @@ follow only when all of them are there, and until then everything can be put bac
 import os
 import shutil
 import stat
-import tempfile
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Final
 
-from tasks import git
+from tasks import git, scratch
 from tasks.errors import Refused
 from tasks.finishing.journal import FileUpdate
 
@@ -63,15 +63,16 @@ class Checkout:
         self._index = git.git_folder(folder) / "index"
         self._lock = self._index.with_name("index.lock")
         self._mark = f"{_MARK}{holder}\n"
-        self._place = tempfile.mkdtemp(prefix="vibe-index-")
-        self.env = {"GIT_INDEX_FILE": os.path.join(self._place, "index")}
+        self._held = ExitStack()
+        self._place = self._held.enter_context(scratch.folder("index"))
+        self.env = {"GIT_INDEX_FILE": str(self._place / "index")}
         self._locked = False
         self.advanced = False
         """Whether files may have been changed."""
 
     def lock(self) -> None:
         """Refused (409) where git is at work in the worktree."""
-        beside = self._index.with_name(f"index.{os.path.basename(self._place)}")
+        beside = self._index.with_name(f"index.{self._place.name}")
         beside.write_text(self._mark)
         try:
             # Linked, not written: a lock without our mark in it could not be told from that of a git at work.
@@ -129,7 +130,7 @@ class Checkout:
 
     def close(self) -> None:
         self.give_up()
-        shutil.rmtree(self._place, ignore_errors=True)
+        self._held.close()
 
     def take_over(self) -> bool:
         """Goes on with the lock that a cut-off operation of the same holder left; False where it left none:
@@ -153,8 +154,8 @@ def restore(folder: Path, update: FileUpdate) -> None:
 
     Whatever else lies there is somebody's work and stays.
     """
-    with tempfile.TemporaryDirectory(prefix="vibe-index-") as place:
-        env = {"GIT_INDEX_FILE": os.path.join(place, "index")}
+    with scratch.folder("index") as place:
+        env = {"GIT_INDEX_FILE": str(place / "index")}
         git.run("read-tree", update.from_tree, cwd=folder, env=env)
         wanted = []
         # What was added goes first: it may stand where a folder belongs.

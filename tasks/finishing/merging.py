@@ -4,14 +4,13 @@ Whatever comes out is only in the object store until a reference is moved to it,
 """
 
 import os
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from tasks import git
+from tasks import git, scratch
 from tasks.diffs.index import objects_in
 from tasks.diffs.parse import shown
 from tasks.errors import Refused
@@ -42,8 +41,8 @@ class Conflict(Exception):
 @contextmanager
 def throwaway_objects(repo: Path) -> Iterator[dict[str, str]]:
     """The environment in which git writes objects to a folder that is deleted afterwards."""
-    with tempfile.TemporaryDirectory(prefix="vibe-objects-") as folder:
-        yield objects_in(Path(folder), repo)
+    with scratch.folder("objects") as folder:
+        yield objects_in(folder, repo)
 
 
 def merge(repo: Path, ours: str, theirs: str, env: dict[str, str] | None = None) -> Merged:

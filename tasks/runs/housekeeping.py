@@ -13,6 +13,7 @@ from django.db import transaction
 from django.db.models import QuerySet
 from django.utils import timezone
 
+from tasks import scratch
 from tasks.finishing import upkeep
 from tasks.models import ExecutionProcess, Project
 from tasks.runs import launch, runfiles
@@ -55,6 +56,7 @@ def tidy(*, now: bool = False, uncommitted: bool = False) -> Report:
             report.compressed_logs += 1
             report.saved_bytes += saved
     report.removed_folders = remove_orphans()
+    scratch.sweep()
     report.removed_worktrees = upkeep.remove_ended_worktrees(0 if now else None, even_dirty=uncommitted)
     report.expired_refs = upkeep.expire_kept_refs()
     return report

@@ -17,6 +17,7 @@ from uuid import UUID
 from django.conf import settings
 from django.db import connection
 
+from tasks import scratch
 from tasks.finishing import operations
 from tasks.models import ExecutionProcess, RunReason
 from tasks.runs import endings, housekeeping, launch, runfiles
@@ -197,6 +198,7 @@ class Runner:
             if row.pk not in self._launches:
                 self._look_at(row)
         housekeeping.remove_orphans()
+        scratch.sweep()
 
     def _look_at(self, process: ExecutionProcess) -> None:
         """Follows a living supervisor, or records the end of one that is gone."""
