@@ -266,6 +266,14 @@ def leave_dialog(page: Page, presses: int = 1) -> None:
     expect(page.locator("dialog[open]")).to_have_count(0)
 
 
+def stay(page: Page) -> None:
+    """Reloads the page, but for that the browser asks whether to leave it."""
+    with page.expect_event("dialog") as asked:
+        page.evaluate("setTimeout(() => location.reload())")
+    assert asked.value.type == "beforeunload"
+    asked.value.dismiss()
+
+
 def titles(page: Page, status: str) -> list[str]:
     """The titles of the cards in a column, from top to bottom."""
     return page.locator(f'.cards[data-status="{status}"] .card-title').all_inner_texts()

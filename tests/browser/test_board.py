@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import BrowserContext, Locator, Page, Route, expect
+from playwright.sync_api import BrowserContext, Dialog, Locator, Page, Route, expect
 
 from tests.browser.conftest import (
     PATIENCE,
@@ -18,6 +18,7 @@ from tests.browser.conftest import (
     lift,
     middle,
     open_board,
+    stay,
     titles,
     wait_live,
 )
@@ -265,6 +266,28 @@ def test_somebody_elses_edit_is_shown_not_lost(api: Api, project: str, board: An
     page.locator("#edit-dialog [type=submit]").click()
     expect(card(page, "Sweep the whole floor")).to_be_visible()
     assert api("GET", f"/api/tasks/{task}")["description"] == "With water"
+
+
+def test_words_in_the_editor_are_not_left_unasked(board: Any) -> None:
+    page = board("One")
+    card(page, "One").get_by_role("link").focus()
+    page.keyboard.press("e")
+    page.keyboard.type(" and a half")
+    stay(page)
+    expect(page.locator("#edit-name")).to_have_value("One and a half")
+    page.keyboard.press("Control+Enter")
+    expect(card(page, "One and a half")).to_be_visible()
+    asked: list[Dialog] = []
+
+    def ask(dialog: Dialog) -> None:
+        asked.append(dialog)
+        dialog.accept()
+
+    page.on("dialog", ask)
+    page.reload()
+    wait_live(page)
+    page.remove_listener("dialog", ask)
+    assert not asked
 
 
 def test_an_edit_that_the_page_has_not_heard_of_is_a_conflict_too(api: Api, project: str, board: Any) -> None:

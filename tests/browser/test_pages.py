@@ -19,6 +19,7 @@ from tests.browser.conftest import (
     leave_dialog,
     on_a_phone,
     open_board,
+    stay,
     titles,
 )
 from tests.live import LiveServer
@@ -86,7 +87,9 @@ def test_settings_rename_the_project_on_open_boards(api: Api, new_page: Any) -> 
     project = api.project(name="Old name")
     board, settings = open_board(new_page(), project), new_page()
     settings.goto(f"/projects/{project}/settings/")
-    settings.fill("#id_name", "New name")
+    settings.locator("#id_name").select_text()
+    settings.keyboard.type("New name")
+    stay(settings)
     settings.get_by_role("button", name="Save").click()
     expect(settings.locator("#project-name")).to_have_text("New name")
     expect(board.locator("#project-name")).to_have_text("New name")

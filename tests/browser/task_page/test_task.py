@@ -7,7 +7,7 @@ import pytest
 from playwright.sync_api import Page, Route, expect
 
 from tasks import worktrees
-from tests.browser.conftest import RESTING, check, check_phone, leave_dialog, on_a_phone
+from tests.browser.conftest import RESTING, check, check_phone, leave_dialog, on_a_phone, stay
 from tests.browser.task_page.conftest import Runs, line, open_task
 from tests.live import LiveServer
 from tests.needs import needs_chromium
@@ -70,6 +70,7 @@ class TestFollowUps:
         expect(queued.locator(".composer-prompt")).to_have_text("echo later")
         queued.get_by_role("button", name="Edit").click()
         page.get_by_label("The queued follow-up").fill("echo much later")
+        stay(page)
         queued.get_by_role("button", name="Save").click()
         expect(queued.locator(".composer-prompt")).to_have_text("echo much later")
         queued.get_by_role("button", name="Take back").click()
@@ -296,6 +297,9 @@ class TestTask:
         page = untouched
         page.keyboard.press("e")
         page.get_by_label("Description (Markdown)").fill("my words")
+        stay(page)
+        page.keyboard.press("Escape")
+        expect(page.get_by_role("alert").filter(has_text="Save it, or press Cancel")).to_be_visible()
         runs.api("PATCH", f"/api/tasks/{untried}", {"description": "their words"})
         page.get_by_role("button", name="Save").click()
         expect(page.get_by_role("alert").filter(has_text="their words")).to_be_visible()

@@ -3,13 +3,19 @@
 import { api } from "./api.js";
 import { confirm } from "./components.js";
 import { find, findAll, h, icon, setText } from "./dom.js";
+import { askToLeave } from "./unsaved.js";
 
 const dialog = find("#folder-chooser");
 const input = find("#id_repo_path");
 const list = find(".folder-list", dialog);
 const error = find(".field-error", dialog);
 const use = find("[data-choose]", dialog);
+const { form } = input;
 let shown = "";
+let sent = false;
+
+form.addEventListener("submit", () => (sent = true));
+askToLeave(() => !sent && [...form.elements].some(({ value, defaultValue = value }) => value !== defaultValue));
 
 const open = find("[data-action=choose-folder]");
 open.hidden = false;
@@ -74,10 +80,12 @@ function drawPath({ path, parent }) {
   );
 }
 
-for (const form of findAll("form[data-confirm]")) {
-  form.addEventListener("submit", async (event) => {
+for (const asking of findAll("form[data-confirm]")) {
+  asking.addEventListener("submit", async (event) => {
     event.preventDefault();
-    const { confirm: title, confirmText: text } = form.dataset;
-    if (await confirm(title, { text, yes: "Delete", danger: true })) form.submit();
+    const { confirm: title, confirmText: text } = asking.dataset;
+    if (!(await confirm(title, { text, yes: "Delete", danger: true }))) return;
+    sent = true;
+    asking.submit();
   });
 }

@@ -4,6 +4,7 @@ import { api } from "../api.js";
 import { busy, idle } from "../components.js";
 import { find, findAll, h, setText } from "../dom.js";
 import { toast } from "../toast.js";
+import { askToLeave } from "../unsaved.js";
 import { STATUS_WORDS } from "./model.js";
 import { removeTasks } from "./selection.js";
 
@@ -29,6 +30,7 @@ export class Editor {
     this.dialog.addEventListener("cancel", (event) => this.#dirty().length && !this.#mayLose() && event.preventDefault());
     // The event comes after the dialog has closed: it may be open again by now, for another task.
     this.dialog.addEventListener("close", () => this.dialog.open || (this.#id = null));
+    askToLeave(() => this.dialog.open && this.#dirty().length > 0);
     find("[data-do=edit-delete]", this.dialog).addEventListener("click", () => this.#remove());
     board.addEventListener("change", () => this.#id && this.#follow());
   }

@@ -6,6 +6,7 @@ import { reviewPrompt } from "../diff-parse.js";
 import { announce, find, h, icon, reconcile, setText } from "../dom.js";
 import { draftOf, keepDraft } from "../drafts.js";
 import { showError, toast } from "../toast.js";
+import { askToLeave } from "../unsaved.js";
 import { isActive } from "./words.js";
 
 export class Composer {
@@ -36,6 +37,7 @@ export class Composer {
       this.send();
     });
     this.field.addEventListener("input", () => this.#keep(this.attemptId, this.field.value));
+    askToLeave(() => [...this.queue.children].some((row) => this.#written(row)));
     find("#composer").append(this.queue, this.form);
   }
 
@@ -159,10 +161,16 @@ export class Composer {
     field.focus();
   }
 
+  /** What is being written in the row, where it differs from what is queued. */
+  #written(row) {
+    const words = row.querySelector("textarea")?.value;
+    return words === this.page.document.run(row.dataset.key)?.prompt ? "" : words;
+  }
+
   /** The row of what is queued no more goes; what was being written in it does not. */
   #rescue(row) {
-    const written = row.querySelector("textarea")?.value;
-    if (!written || written === this.page.document.run(row.dataset.key)?.prompt) return;
+    const written = this.#written(row);
+    if (!written) return;
     this.#putBefore(row.dataset.attempt, written);
     toast("Your change to it was not saved: it is kept in the field for the next follow-up.");
   }

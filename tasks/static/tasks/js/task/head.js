@@ -4,6 +4,7 @@ import { ApiError, api } from "../api.js";
 import { busy } from "../components.js";
 import { announce, find, findAll, h, hue, setText } from "../dom.js";
 import { showError } from "../toast.js";
+import { askToLeave } from "../unsaved.js";
 
 const AGAIN = 2_000;
 const plain = (error) => h("p.notice.notice-red", {}, error.message);
@@ -16,6 +17,7 @@ export class TaskHead {
     this.saving = false;
     this.named = page.document.task.title;
     find("#status").addEventListener("change", (event) => this.#setStatus(event.target));
+    askToLeave(() => this.#dirty());
     find("#edit-task").addEventListener("click", () => this.edit());
   }
 
@@ -92,15 +94,20 @@ export class TaskHead {
     form.addEventListener("keydown", (event) => {
       const inTitle = event.target === title && event.key === "Enter";
       if (inTitle || (event.key === "Enter" && (event.ctrlKey || event.metaKey))) form.requestSubmit();
+      else if (event.key === "Escape" && this.#dirty()) notice.replaceChildren(h("p.notice.notice-amber", {}, "You changed this task. Save it, or press Cancel to drop your changes."));
       else if (event.key === "Escape") this.#close();
       else return;
       event.preventDefault();
       event.stopPropagation();
     });
-    this.editor = { form, title, description };
+    this.editor = { form, title, description, began: [title.value, description.value] };
     find(".task-head").after(form);
     for (const element of [find("#title"), find("#description"), find("#no-description")]) element.hidden = true;
     title.focus();
+  }
+
+  #dirty() {
+    return Boolean(this.editor) && [this.editor.title, this.editor.description].some(({ value }, i) => value !== this.editor.began[i]);
   }
 
   async #save(form, before, after, notice) {
