@@ -12,6 +12,7 @@ const error = find(".field-error", dialog);
 const use = find("[data-choose]", dialog);
 const { form } = input;
 let shown = "";
+let asked = null;
 let sent = false;
 
 form.addEventListener("submit", () => (sent = true));
@@ -32,13 +33,17 @@ function choose(path) {
   input.focus();
 }
 
-/** Shows a folder; false where it can't be shown. */
+/** Shows a folder, unless another was asked for meanwhile; false where it can't be shown. */
 async function show(path) {
+  const mine = (asked = {});
+  use.disabled = true;
   list.replaceChildren(...Array.from({ length: 6 }, () => h("li.skeleton.folder-skeleton")));
   try {
-    draw(await api.get(`${dialog.dataset.url}?path=${encodeURIComponent(path)}`));
+    const listing = await api.get(`${dialog.dataset.url}?path=${encodeURIComponent(path)}`);
+    if (mine === asked) draw(listing);
     return true;
   } catch (problem) {
+    if (mine !== asked) return true;
     list.replaceChildren();
     error.hidden = false;
     setText(error, problem.message);
