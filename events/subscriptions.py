@@ -171,8 +171,7 @@ class Subscription(Chunks):
             await self._pause(None)
             return b""
         batch, self._starting = self._starting.result(), None
-        if batch.reader is not None:
-            self.reader = batch.reader
+        self._read_as(batch.reader)
         self._begun = True
         return self._take(batch)
 
@@ -191,14 +190,19 @@ class Subscription(Chunks):
             return b""
         position = self._position
         batch = await self._log.read(position, self.reader)
-        if batch.reader is not None:
-            self.reader = batch.reader
+        self._read_as(batch.reader)
         if batch.data or batch.position != position or batch.finished:
             if not batch.data:  # There may be much more that this reader may not see.
                 await asyncio.sleep(0)
             return self._take(batch)
         await self._pause(position)
         return b""
+
+    def _read_as(self, reader: Reader | None) -> None:
+        """Goes on as who the log has found the reader to be. What was read so needs no restart to the same."""
+        if reader is not None:
+            self.restart = self.restart and reader.scope != self.reader.scope
+            self.reader = reader
 
     def _take(self, batch: Batch) -> bytes:
         self._position = batch.position

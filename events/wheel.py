@@ -19,6 +19,7 @@ from events import sockets
 from events.access import Principal, Scope, ScopeId, access, narrowed
 
 if TYPE_CHECKING:
+    from events.logs import Reader
     from events.service import EventService
     from events.subscriptions import Subscription
 
@@ -126,8 +127,8 @@ class Wheel:
         self._checking.start(self._check_access)
 
     async def _check_access(self) -> None:
-        streams = [one for one in self._service.subscriptions() if one.admitted]
-        principals = {one.reader.principal for one in streams}
+        streams = {one: one.reader for one in self._service.subscriptions() if one.admitted}
+        principals = {reader.principal for reader in streams.values()}
         stream_ids = {one.stream_id for one in streams if ":" in one.stream_id}
         if not principals:
             return
@@ -136,8 +137,8 @@ class Wheel:
         except DatabaseError as error:
             logger.warning("Could not ask who may still read, and will ask again: %s", error)
             return
-        for one in streams:
-            _hold_to(one, scopes.get(one.reader.principal), places)
+        for one, reader in streams.items():
+            _hold_to(one, reader, scopes.get(reader.principal), places)
 
 
 def _ask(
@@ -156,9 +157,10 @@ def close_connections() -> None:
             connection.close()
 
 
-def _hold_to(subscription: "Subscription", scope: Scope | None, places: Mapping[str, ScopeId]) -> None:
+def _hold_to(
+    subscription: "Subscription", reader: "Reader", scope: Scope | None, places: Mapping[str, ScopeId]
+) -> None:
     """Ends a stream whose reader may no longer read it, and restarts one whose reader now sees other things."""
-    reader = subscription.reader
     if scope is None:
         return subscription.end()
     if ":" in subscription.stream_id:
@@ -166,6 +168,8 @@ def _hold_to(subscription: "Subscription", scope: Scope | None, places: Mapping[
         if place is None or place not in scope:
             subscription.end()
         return None
+    if subscription.reader is not reader:
+        return None  # The log itself has looked since, and knows better.
     now = narrowed(scope, reader.narrow)
     if now is None:
         subscription.end()

@@ -5,6 +5,7 @@ import gc
 import threading
 import tracemalloc
 import weakref
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -103,6 +104,40 @@ async def test_a_reader_may_come_to_see_other_things_before_the_first_were_read(
         assert await reading == [b"1"]
         rescue.cancel()
         assert await read_until(chunks, b"1") == [b"1"]
+
+
+class Looking(MemoryLog):
+    """Finds out by itself what its reader sees by now."""
+
+    def __init__(self) -> None:
+        super().__init__("looking")
+        self.may_start = asyncio.Event()
+
+    async def start(self, cursor, reader):
+        await self.may_start.wait()
+        found = await super().start(None, reader)
+        return found._replace(reader=replace(reader, scope=frozenset({"new"})))
+
+
+async def test_a_reader_whom_the_log_has_found_to_see_other_things_is_not_started_over_again(service):
+    log = Looking()
+    log.publish(b"1")
+    service.register("looking", lambda key: log)
+    old = Reader(scope=frozenset({"old"}))
+    async with service.subscribe("looking", reader=old) as chunks:
+        await chunks.next()
+        reading = asyncio.create_task(read_until(chunks, b"1"))
+        await asyncio.sleep(0)
+        # Told while the log looks, and when it has looked, by who asked before.
+        chunks.start_over(replace(old, scope=frozenset({"new"})))
+        log.may_start.set()
+        assert await reading == [b"1"]
+        hold_to(chunks, old, frozenset({"new"}), {})
+        hold_to(chunks, old, frozenset({"older"}), {})
+        log.publish(b"2")
+        assert await read_until(chunks, b"2") == [b"2"]
+        hold_to(chunks, chunks.reader, frozenset({"newer"}), {})
+        assert await read_until(chunks, b"2") == [b"1", b"2"]
 
 
 async def test_a_cursor_from_the_future_starts_over(service):
@@ -390,7 +425,7 @@ async def test_what_a_reader_may_see_arrives_behind_very_much_that_they_may_not(
 async def test_a_stream_of_one_thing_lasts_as_long_as_its_reader_may_see_it(service, scope, places, stays):
     async with service.subscribe("room:a", reader=Reader(scope=frozenset({"mine"}))) as chunks:
         await chunks.next()
-        hold_to(chunks, scope, places)
+        hold_to(chunks, chunks.reader, scope, places)
         service.publish("room:a", b"1")
         following = await chunks.next()
     assert (b"data: 1" in following) is stays
