@@ -4,10 +4,11 @@ import re
 from pathlib import Path
 from typing import Any
 
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page, Route, expect
 
 from tests.browser.task_page.conftest import Runs, open_task
 from tests.needs import needs_chromium
+from tests.runs import wait_for
 from tests.scale import scaled
 
 pytestmark = needs_chromium
@@ -63,6 +64,29 @@ class TestChanges:
         # Nothing stands beside what is all new.
         expect(big.locator(".diff-table")).not_to_have_class(re.compile("is-split"))
         expect(big.locator(".diff-code .hl-keyword").first).to_have_text("return")
+
+    def test_a_large_file_that_changes_while_it_is_loaded_is_shown_as_it_is_now(
+        self, page: Page, runs: Runs
+    ) -> None:
+        task, attempt = runs.done("{ echo as it was; seq 200000; } > large.txt", "Large")
+        open_task(page, task, "?view=changes")
+        late: list[tuple[Route, Any]] = []
+
+        def first_late(route: Route) -> None:
+            if late:
+                route.continue_()
+            else:
+                late.append((route, route.fetch()))
+
+        page.route("**/diff?file=*", first_late)
+        file = page.locator(".diff-file", has_text="large.txt")
+        file.get_by_role("button", name="Load it").click()
+        wait_for(lambda: page.evaluate("1") and late, "an answer that is slow")
+        Path(attempt["worktree"], "large.txt").write_text("as it is\n" + "line\n" * 300_000)
+        expect(file.locator(".plus")).to_have_text("+300,001")
+        late[0][0].fulfill(response=late[0][1])
+        expect(file.locator(".diff-line").first).to_contain_text("as it is")
+        page.unroute_all()
 
     def test_what_changes_after_it_was_viewed_is_to_be_viewed_again(self, page: Page, runs: Runs) -> None:
         task, attempt = runs.done("echo one >> README.md", "Viewed files")

@@ -160,17 +160,21 @@ export class DiffFile {
 
   async #load() {
     this.#note("Loading…");
-    try {
-      const record = await this.view.loadWhole(this.path);
-      if (!record || record.omitted) throw new Error("The server leaves it out too.");
-      this.whole = record;
-      this.parsed = null;
-      this.folded = false;
-      this.#head();
-      this.draw();
-    } catch (error) {
-      this.#note(error.message, "Try again", () => this.#load());
+    const asked = this.record;
+    const found = await this.view.loadWhole(this.path).catch((error) => error);
+    if (this.record !== asked) {
+      if (this.record.omitted) this.#load(); // The answer may be older than what the stream has said meanwhile.
+      return;
     }
+    if (!found || found.omitted || found instanceof Error) {
+      this.#note(found?.message ?? "The server leaves it out too.", "Try again", () => this.#load());
+      return;
+    }
+    this.whole = found;
+    this.parsed = null;
+    this.folded = false;
+    this.#head();
+    this.draw();
   }
 
   #note(text, label = null, onclick = null) {
