@@ -99,7 +99,7 @@ def page(
     file = LogReader(runfiles.folder_of(process.pk).path)
     low = _offset(process, file, after) if after else None
     high = _offset(process, file, before) if before else None
-    if high is not None:
+    if high is not None and before != f"{process.pk.hex[:8]}.end":
         high = file.back(high, 1)  # not the record itself whose id was given
     if low is None:
         low = file.back(file.end() if high is None else high, limit)

@@ -254,6 +254,9 @@ def test_pages_from_the_newest_back_and_forth(process: ExecutionProcess) -> None
     first = runlogs.first_cursor(process)
     assert runlogs.page(process, before=None, after=first, limit=5) == oldest
     assert runlogs.page(process, before=None, after=newest[-1]["id"], limit=5) == []
+    over = f"{process.pk.hex[:8]}.end"
+    assert runlogs.page(process, before=over, after=None, limit=10) == newest
+    assert runlogs.page(process, before=None, after=over, limit=10) == []
 
 
 def test_a_page_of_a_run_without_output_is_empty(process: ExecutionProcess) -> None:
