@@ -112,12 +112,16 @@ def stream(kind: str, *, narrow_by: str = "", keys: KeyType = str) -> StreamView
         if request.method not in ("GET", "HEAD"):
             return problem(405, "Streams are only read: use GET.", Allow="GET, HEAD")
         try:
+            principal = _authenticated(request)
             part = request.GET.get(narrow_by, "") if narrow_by else ""
             stream_id = _stream_id(kind, key, keys)
             narrow = _stream_id(kind, part, keys) if part else ""
-            permitted = PermittedStream(request, stream_id, _reader(request, stream_id, narrow))
+            permitted = PermittedStream(request, stream_id, _permitted(request, principal, stream_id, narrow))
         except _Refusal as refusal:
             return refusal.response
+        finally:
+            if not only_asks(request):  # Otherwise the handler does it, for many at once.
+                close_connections()
         return permitted if only_asks(request) else async_to_sync(_response)(request, permitted)
 
     view.is_stream = True  # type: ignore[attr-defined]
@@ -189,15 +193,11 @@ def _client(request: HttpRequest) -> tuple[str, int] | None:
     return (client[0], int(client[1])) if client else None
 
 
-def _reader(request: HttpRequest, stream_id: str, narrow: str) -> Reader:
-    try:
-        principal = access().authenticate(request)
-        if principal is None:
-            raise _Refusal(problem(401, "Sign in, or send a token.", WWW_Authenticate="Bearer"))
-        return _permitted(request, principal, stream_id, narrow)
-    finally:
-        if not only_asks(request):  # Otherwise the handler does it, for many at once.
-            close_connections()
+def _authenticated(request: HttpRequest) -> Principal:
+    principal = access().authenticate(request)
+    if principal is None:
+        raise _Refusal(problem(401, "Sign in, or send a token.", WWW_Authenticate="Bearer"))
+    return principal
 
 
 def _permitted(request: HttpRequest, principal: Principal, stream_id: str, narrow: str) -> Reader:

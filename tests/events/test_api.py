@@ -47,6 +47,14 @@ def test_the_thread_of_another_handler_keeps_no_connection_for_a_stream(transact
     assert seen == [(200, None)]
 
 
+@pytest.mark.parametrize("address", ["?project_id=x", "processes/x/logs", "task-attempts/x/diff"])
+def test_who_is_not_signed_in_hears_that_whatever_they_ask_for(transactional_db, address):
+    client = Client()
+    assert client.get(f"/api/events/{address}").status_code == 401
+    client.force_login(User.objects.create_superuser("ada"))
+    assert client.get(f"/api/events/{address}").status_code == 404
+
+
 def test_clients_in_loops_of_their_own_read_and_leave_nothing_behind(transactional_db, monkeypatch):
     """As the tests of a project do, one after the other in one process."""
     monkeypatch.setattr(service, "linger", 0)
