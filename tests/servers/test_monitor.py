@@ -68,6 +68,9 @@ def test_metrics_are_for_staff_and_count(start_site):
     site = start_site("daphne")
     assert httpx.get(f"{site.base}/metrics", headers={"X-User": "nobody"}).status_code == 401
     assert httpx.get(f"{site.base}/metrics").status_code == 404
+    for method in ("POST", "OPTIONS"):
+        refused = httpx.request(method, f"{site.base}/metrics", headers=STAFF)
+        assert (refused.status_code, refused.headers["Allow"]) == (405, "GET, HEAD")
     assert httpx.get(f"{site.base}/streams").status_code == 404
     with opened(site.port, "/room/a") as stream:
         stream.until(b"\n\n")
