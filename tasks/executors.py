@@ -161,7 +161,7 @@ def missing() -> list[Availability]:
 
 def startable(user: permissions.Caller) -> list[str]:
     """The names that this person may start on this machine now; those that need no agent come last."""
-    if not user.has_perm(permissions.START_RUN):
+    if not permissions.has(user, permissions.START_RUN):
         return []
     scripts = user.has_perm(permissions.RUN_SCRIPT)
     names = [

@@ -1,7 +1,7 @@
 """Who may see and do what. Every look-up of a record by a caller goes through here, so that no view forgets it.
 
 Membership of a project decides what one sees; superusers see all. What one may not see does not exist
-(Http404, never 403). Starting programs is a permission of its own, and shell scripts one more.
+(Http404, never 403). Starting programs is a permission of its own; the one for shell scripts includes it.
 """
 
 from typing import TypeVar
@@ -72,9 +72,14 @@ def _found(rows: QuerySet[M], key: UUID | str, what: str) -> M:
     return found
 
 
+def has(user: Caller, permission: str) -> bool:
+    """Who may run shell scripts may start programs: a script can start any."""
+    return user.has_perm(permission) or (permission == START_RUN and user.has_perm(RUN_SCRIPT))
+
+
 def require(user: Caller, permission: str, to: str) -> None:
     """Raises PermissionDenied, which says what is missing, unless the user has the permission."""
-    if not user.has_perm(permission):
+    if not has(user, permission):
         raise PermissionDenied(f"You may not {to}: ask an administrator for the permission {permission}.")
 
 

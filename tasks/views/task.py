@@ -17,7 +17,7 @@ from tasks import executors
 from tasks.board import markdown
 from tasks.board.history import of_task
 from tasks.models import ExecutionProcess, Executor, RunReason, Task, TaskAttempt
-from tasks.permissions import START_RUN, get_task
+from tasks.permissions import START_RUN, get_task, has
 
 Status = ExecutionProcess.Status
 FIRST_LINES: Final = 256
@@ -116,7 +116,7 @@ def _state(request: HttpRequest, found: Task) -> dict[str, Any]:
 def _agents(request: HttpRequest) -> dict[str, Any]:
     """What the reader may start, and whose output is a conversation."""
     return {
-        "may_start": request.user.has_perm(START_RUN),
+        "may_start": has(request.user, START_RUN),
         "executors": executors.startable(request.user),
         "conversational": [
             name

@@ -208,6 +208,10 @@ def test_the_script_executor_needs_a_permission_of_its_own(
     names = as_member.get("/api/executors").json()
     assert "demo" in names
     assert "script" not in names
+    member.user_permissions.set([Permission.objects.get(codename="run_script")])
+    names = as_member.get("/api/executors").json()
+    assert {"demo", "script"} <= set(names)
+    assert as_member.post("/api/task-attempts", start, content_type="application/json").status_code == 201
 
 
 def test_what_a_script_says_is_edited_with_the_script_permission_only(
