@@ -23,6 +23,7 @@ from events.responses import (
     headers_only,
     never_compress,
     no_buffering,
+    nobody_known,
     problem,
 )
 from events.service import ShuttingDown, TooManyStreams, service
@@ -196,7 +197,7 @@ def _client(request: HttpRequest) -> tuple[str, int] | None:
 def _authenticated(request: HttpRequest) -> Principal:
     principal = access().authenticate(request)
     if principal is None:
-        raise _Refusal(problem(401, "Sign in, or send a token.", WWW_Authenticate="Bearer"))
+        raise _Refusal(nobody_known())
     return principal
 
 

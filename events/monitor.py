@@ -13,7 +13,7 @@ from django.views.decorators.csrf import csrf_exempt
 from events.access import Principal, access
 from events.api import unwrapped
 from events.exposition import CONTENT_TYPE, exposition
-from events.responses import problem
+from events.responses import nobody_known, problem
 from events.service import service
 from events.wheel import close_connections
 
@@ -31,7 +31,7 @@ def _staff_only(
             return problem(405, "This is only read: use GET.", Allow="GET, HEAD")
         principal = await sync_to_async(_who)(request)
         if principal is None:
-            return problem(401, "Sign in, or send a token.", WWW_Authenticate="Bearer")
+            return nobody_known()
         if not principal.is_staff:
             return problem(404, "There is nothing here that you may see.")
         return await view(request)

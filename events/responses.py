@@ -52,6 +52,11 @@ def headers_only(request: HttpRequest) -> HttpResponse:
     return response
 
 
+def nobody_known() -> JsonResponse:
+    """The answer to who has not said who they are."""
+    return problem(401, "Sign in, or send a token.", WWW_Authenticate="Bearer")
+
+
 def problem(status: int, detail: str, **headers: str) -> JsonResponse:
     """An error in the shape of the API's; header names have underscores for hyphens."""
     named: dict[str, Any] = {name.replace("_", "-"): value for name, value in headers.items()}

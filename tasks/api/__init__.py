@@ -3,7 +3,9 @@
 from django.core.exceptions import ObjectDoesNotExist, PermissionDenied
 from django.http import HttpRequest, HttpResponse
 from ninja import NinjaAPI
+from ninja.errors import AuthenticationError
 
+from events.responses import nobody_known
 from tasks.api import attempts, processes, projects, tasks
 from tasks.api.auth import caller, for_callers
 from tasks.errors import Refused
@@ -34,6 +36,11 @@ def on_refused(request: HttpRequest, refused: Refused) -> HttpResponse:
 def on_deleted(request: HttpRequest, missing: ObjectDoesNotExist) -> HttpResponse:
     """Somebody deleted what was found when the request began."""
     return api.create_response(request, {"detail": "It was deleted in the meantime."}, status=404)
+
+
+@api.exception_handler(AuthenticationError)
+def on_unauthenticated(request: HttpRequest, error: AuthenticationError) -> HttpResponse:
+    return nobody_known()
 
 
 @api.exception_handler(PermissionDenied)

@@ -6,10 +6,11 @@ from typing import Any
 
 from django.contrib.auth.models import User
 from django.contrib.auth.views import redirect_to_login
-from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.http import HttpRequest, HttpResponse
 from ninja.errors import HttpError
 from ninja.utils import check_csrf
 
+from events.responses import nobody_known
 from tasks.tokens import bearer
 
 
@@ -42,7 +43,7 @@ def for_callers(view: Callable[..., HttpResponse]) -> Callable[..., HttpResponse
             return view(request, *args, **kwargs)
         if "text/html" in request.headers.get("Accept", ""):
             return redirect_to_login(request.get_full_path())
-        return JsonResponse({"detail": "Unauthorized"}, status=401)
+        return nobody_known()
 
     return guarded
 

@@ -21,6 +21,7 @@ from django.http import (
 )
 from django.urls import path
 
+from events.responses import nobody_known
 from tasks import permissions
 from tasks.logs import runlogs
 from tasks.models import ExecutionProcess
@@ -55,7 +56,7 @@ def disk(request: HttpRequest, project_id: UUID) -> HttpResponse:
     """What a project takes on disk: `{"logs", "worktrees"}` in bytes. Counts file by file, so it may take seconds."""
     user = _caller(request)
     if user is None:
-        return JsonResponse({"detail": "Sign in, or send a token."}, status=401)
+        return nobody_known()
     (use,) = housekeeping.disk_use(permissions.visible_projects(user).filter(pk=project_id)) or (None,)
     if use is None:
         return JsonResponse({"detail": f"There is no project {project_id} that you may see."}, status=404)
@@ -147,7 +148,7 @@ def _process(request: HttpRequest, process_id: UUID) -> ExecutionProcess | JsonR
     """The run, or the answer to whoever may not see it."""
     user = _caller(request)
     if user is None:
-        return JsonResponse({"detail": "Sign in, or send a token."}, status=401)
+        return nobody_known()
     try:
         return permissions.get_process(user, process_id)
     except Http404 as error:

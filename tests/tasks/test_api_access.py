@@ -24,7 +24,8 @@ ADDRESSES = [
 def test_nobody_gets_401_and_no_redirect(db: None, address: str) -> None:
     answer = Client().get(address)
     assert answer.status_code == 401
-    assert "detail" in answer.json()
+    assert answer.json() == {"detail": "Sign in, or send a token."}
+    assert answer.headers["WWW-Authenticate"] == "Bearer"
 
 
 def test_a_browser_is_sent_to_sign_in_before_it_reads_the_description(db: None, member: User) -> None:
