@@ -16,7 +16,7 @@ class TasksConfig(AppConfig):
 
         from events import lifecycle
         from events.service import service
-        from tasks import records
+        from tasks import git, records
         from tasks.diffs.log import DiffLog
         from tasks.logs.logstream import RunLog
         from tasks.models import ExecutionProcess, TaskAttempt
@@ -26,6 +26,8 @@ class TasksConfig(AppConfig):
         service.register("diff", DiffLog)
         post_save.connect(_look_at_diff, TaskAttempt, dispatch_uid="tasks.diffs.poke")
         post_delete.connect(_mark_deleted, ExecutionProcess, dispatch_uid="tasks.runs.deleted")
+        # The first to be named is the last to be called.
+        lifecycle.on_stop(git.end_with_process)
         lifecycle.on_start(_start_runner)
         lifecycle.on_stop(_stop_runner)
         lifecycle.on_start(_start_webhooks)

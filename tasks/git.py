@@ -5,21 +5,26 @@ references, so that none is taken for an option. No hook of the repository runs:
 done by plumbing, and a failing hook must not leave it half done.
 """
 
+import atexit
 import os
 import signal
 import subprocess
+import threading
+import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from django.conf import settings
 
 from tasks.errors import Refused
 
 TIMEOUT_SECONDS: Final = 600.0
+LAST_SECONDS: Final = 5.0
+"""How long a process that ends waits for what its threads still do."""
 _LONGEST_NAME: Final = 64 * 1024
 EMPTY_TREE: Final = "4b825dc642cb6eb9a060e54bf8d69288fbee4904"
 _EMPTY_BLOB: Final = "e69de29bb2d1d6434b8b29ae775ad8c2e48c5391"
@@ -136,6 +141,46 @@ def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
     return clean | ceiling() | configured() | dict(extra or {})
 
 
+_running: Final[set[subprocess.Popen[bytes]]] = set()
+_starting: Final = threading.Lock()
+
+
+@contextmanager
+def begun(command: Sequence[str], **how: Any) -> Iterator[subprocess.Popen[bytes]]:
+    """Git in a session of its own: a signal to the server's process group does not cut it off in its middle."""
+    with _starting:
+        process: subprocess.Popen[bytes] = subprocess.Popen(command, start_new_session=True, **how)
+        _running.add(process)
+    try:
+        with process:
+            yield process
+    finally:
+        _running.discard(process)
+
+
+def end_with_process() -> None:
+    """Called where a process ends, by itself within LAST_SECONDS or else by force: Python waits for its threads, and
+    these may wait for a git that hangs. No git outlives it; what one was killed in is found unfinished by the next
+    start, as after a kill of the server.
+    """
+    atexit.register(_kill_all)
+    threading.Thread(target=_end_by_force, name="git-end", daemon=True).start()
+
+
+def _end_by_force() -> None:
+    time.sleep(LAST_SECONDS)
+    _kill_all()
+    os._exit(0)
+
+
+def _kill_all() -> None:
+    # For good: no thread may begin another, or note as a failure that its own was killed.
+    _starting.acquire(timeout=1)
+    for process in list(_running):
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+
+
 def run(
     *args: str | Path,
     cwd: str | Path,
@@ -143,25 +188,23 @@ def run(
     env: Mapping[str, str] | None = None,
     accept: Sequence[int] = (0,),
 ) -> Result:
-    """Runs `git args…` in `cwd`. Raises GitError for an exit code not in `accept`, TookTooLong after `patience`.
-
-    Git gets a session of its own: a signal to the server's process group does not cut it off in its middle.
-    """
+    """Runs `git args…` in `cwd`. Raises GitError for an exit code not in `accept`, TookTooLong after `patience`."""
     command = ["git", *(os.fspath(arg) for arg in args)]
-    try:
-        process = subprocess.Popen(
-            command,
-            cwd=cwd,
-            env=environment(env),
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            start_new_session=True,
-            pass_fds=kept_open.get(),
-        )
-    except OSError as error:
-        raise GitError(command, 127, b"", f"cannot run in {cwd}: {error.strerror}".encode()) from error
-    with process:
+    with ExitStack() as stack:
+        try:
+            process = stack.enter_context(
+                begun(
+                    command,
+                    cwd=cwd,
+                    env=environment(env),
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.PIPE,
+                    pass_fds=kept_open.get(),
+                )
+            )
+        except OSError as error:
+            raise GitError(command, 127, b"", f"cannot run in {cwd}: {error.strerror}".encode()) from error
         try:
             stdout, stderr = process.communicate(stdin, patience.get())
         except subprocess.TimeoutExpired as late:

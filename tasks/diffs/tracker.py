@@ -68,14 +68,13 @@ def run_diff(
     # Not a pipe: git and the filters it starts may say more about thousands of files than a pipe holds unread.
     with (
         tempfile.TemporaryFile() as said,
-        subprocess.Popen(
+        git.begun(
             command,
             cwd=worktree,
             env=git.environment(env),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=said,
-            start_new_session=True,
         ) as process,
     ):
         assert process.stdout is not None
