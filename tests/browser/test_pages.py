@@ -1,5 +1,6 @@
 """Signing in, projects, and what every page owes to every reader: no violation that axe finds, no inline code."""
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -294,6 +295,28 @@ def test_all_works_in_a_browser_that_may_keep_nothing(api: Api, open_context: An
     page.get_by_role("textbox", name="Follow-up").fill("exit 0")
     page.keyboard.press("Control+Enter")
     expect(page.locator("#runs")).to_contain_text("Follow-up 1")
+
+
+WRONG_CLOCK = """
+    const right = Date.now;
+    Date.now = () => right() + 600_000;
+"""
+
+
+def test_running_times_go_by_the_clock_of_the_server(api: Api, open_context: Any) -> None:
+    project = api.project()
+    task = api.task(project, "Begun just now")
+    api("POST", "/api/task-attempts", {"task_id": task, "executor": "script", "prompt": "sleep 300"})
+    context = open_context()
+    context.add_init_script(WRONG_CLOCK)
+    page = open_board(context.new_page(), project)
+    seconds = re.compile(r"^\d+s$")
+    expect(page.locator(".card-elapsed")).to_have_text(seconds)
+    page.goto(f"/tasks/{task}/?view=log")
+    expect(page.locator(".run-time")).to_have_text(seconds)
+    expect(page.locator(".attempt-when")).to_have_text(seconds)
+    api.stop(project)
+    expect(page.locator(".attempt-when")).to_have_text("just now")
 
 
 MUTATIONS = """

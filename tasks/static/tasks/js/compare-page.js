@@ -5,7 +5,7 @@ import { find, findAll, h, reconcile, setText } from "./dom.js";
 import { watchLine } from "./line-status.js";
 import { TaskDocument } from "./task/document.js";
 import { attemptState } from "./task/words.js";
-import { elapsed } from "./time.js";
+import { elapsed, now } from "./time.js";
 
 const SIDES = ["a", "b"];
 
@@ -75,7 +75,7 @@ class ComparePage {
 
   #facts(runs) {
     const own = runs.filter((run) => run.started_at && run.run_reason !== "devserver");
-    const end = own.at(-1)?.completed_at ?? Date.now();
+    const end = own.at(-1)?.completed_at ?? now();
     const count = `${own.length} ${own.length === 1 ? "run" : "runs"}`;
     return own.length ? `${count} · ${elapsed(own[0].started_at, end)}` : "";
   }

@@ -43,7 +43,7 @@ function words(state) {
   if (state === "live") return "Live";
   if (state === "connecting") return "Connecting";
   if (state === "signedout") return "Signed out · sign in";
-  const since = lostAt && Date.now() - lostAt > 10_000 ? ` · ${elapsed(lostAt)}` : "";
+  const since = lostAt && Date.now() - lostAt > 10_000 ? ` · ${elapsed(lostAt, Date.now())}` : "";
   const next = Math.min(...[...managers].map((manager) => manager.retryAt ?? Infinity));
   const seconds = Math.ceil((next - Date.now()) / 1000);
   const countdown = Number.isFinite(seconds) && seconds > 0 ? ` in ${seconds}s` : "…";

@@ -2,8 +2,15 @@
 
 const ms = (time) => (typeof time === "number" ? time : Date.parse(time));
 
+const { now: rendered } = document.body.dataset;
+const arrived = performance.getEntriesByType("navigation")[0]?.responseStart ?? 0;
+const ahead = rendered ? Date.now() - performance.now() + arrived - Number(rendered) : 0;
+
+/** Now by the clock of the server, which rendered the page with its time: that of the browser may be wrong. */
+export const now = () => Date.now() - ahead;
+
 /** "42s", "3m 07s", "2h 15m", "3d 4h" between two moments. */
-export function elapsed(from, to = Date.now()) {
+export function elapsed(from, to = now()) {
   const seconds = Math.max(0, Math.floor((ms(to) - ms(from)) / 1000));
   const pad = (number) => String(number).padStart(2, "0");
   if (seconds < 60) return `${seconds}s`;
@@ -13,8 +20,8 @@ export function elapsed(from, to = Date.now()) {
 }
 
 /** "just now", "5 min ago", "yesterday", "12 Mar". */
-export function ago(time, now = Date.now()) {
-  const seconds = (now - ms(time)) / 1000;
+export function ago(time) {
+  const seconds = (now() - ms(time)) / 1000;
   if (seconds < 45) return "just now";
   if (seconds < 3600) return `${Math.max(1, Math.round(seconds / 60))} min ago`;
   if (seconds < 86_400) return `${Math.round(seconds / 3600)} h ago`;

@@ -1,7 +1,7 @@
 // The runs of the open attempt, as a strip above their output.
 
 import { find, h, reconcile, setText } from "../dom.js";
-import { elapsed } from "../time.js";
+import { elapsed, now } from "../time.js";
 import { endOf, runName, stateName } from "./words.js";
 
 export class Runs {
@@ -34,7 +34,7 @@ export class Runs {
     setText(name, runName(run, runs));
     setText(state, `, ${stateName(run.status)}, `);
     setText(code, run.status === "killed" ? "stopped" : endOf(run));
-    setText(time, run.started_at ? elapsed(run.started_at, run.completed_at ?? Date.now()) : stateName(run.status).toLowerCase());
+    setText(time, run.started_at ? elapsed(run.started_at, run.completed_at ?? now()) : stateName(run.status).toLowerCase());
     element.title = [stateName(run.status), endOf(run), run.prompt.slice(0, 400)].filter(Boolean).join(" · ");
     if (run.id === this.page.runId) element.setAttribute("aria-current", "true");
     else element.removeAttribute("aria-current");
