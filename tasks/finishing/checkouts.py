@@ -5,6 +5,7 @@ follow only when all of them are there, and until then everything can be put bac
 """
 
 import os
+import re
 import shutil
 import stat
 from contextlib import ExitStack
@@ -21,6 +22,7 @@ _UNDER_WAY: Final = {
     "rebase-merge": "a rebase", "rebase-apply": "a rebase",
 }  # fmt: skip
 _GITLINK: Final = "160000"
+_IN_THE_WAY: Final = re.compile("(?:Entry|Updating|file) '(.+)'")
 
 
 def check_quiet(folder: Path) -> None:
@@ -97,7 +99,8 @@ class Checkout:
         try:
             self._read_tree("-n", update.from_tree, update.to_tree)
         except git.GitError as error:
-            raise Refused(f"git will not change the files in {self.folder}: {error.reason}") from error
+            said = f"git will not change the files in {self.folder}: {error.reason}"
+            raise Refused(said, files=_IN_THE_WAY.findall(error.stderr)) from error
 
     def advance(self, update: FileUpdate) -> None:
         """Changes the files. Raises GitError, and may then have changed some."""

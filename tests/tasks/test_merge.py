@@ -230,7 +230,9 @@ class TestMergeRefused:
     def test_untracked_file_in_the_way(self, attempt: TaskAttempt, repository: Path, admin: User) -> None:
         commit(folder(attempt), "a", "1")
         (repository / "a").write_text("mine")
-        assert "overwritten" in refused(repository, lambda: finish.merge(attempt, "merge", admin)).message
+        error = refused(repository, lambda: finish.merge(attempt, "merge", admin))
+        assert "overwritten" in error.message
+        assert error.files == ("a",)
 
     def test_locked_index(self, attempt: TaskAttempt, repository: Path, admin: User) -> None:
         commit(folder(attempt), "a", "1")
