@@ -8,6 +8,7 @@ from playwright.sync_api import Browser, Playwright, expect
 
 from tests.browser.conftest import PATIENCE, Api, launch, open_board, wait_live
 from tests.browser.test_line import show, wait_for
+from tests.live import LiveServer
 from tests.needs import CHROMIUM, needs_whole_chromium
 
 pytestmark = needs_whole_chromium
@@ -31,6 +32,36 @@ COUNT_NOTIFICATIONS = """
         }
     };
 """
+
+
+# As a page learns of them that catches up: one ended an hour ago, one just now.
+ENDS = """
+from datetime import timedelta
+from django.utils import timezone
+from tasks.models import ExecutionProcess
+for title, ago in (("Old", timedelta(hours=1)), ("New", timedelta())):
+    run = ExecutionProcess.objects.filter(task_attempt__task__title=title)
+    run.update(status="failed", completed_at=timezone.now() - ago)
+"""
+
+
+@pytest.mark.parametrize("where", ["board", "task"])
+def test_an_end_of_long_ago_is_not_told(api: Api, server: LiveServer, open_context: Any, where: str) -> None:
+    project = api.project()
+    tasks = {title: api.task(project, title) for title in ("Old", "New")}
+    for task in tasks.values():
+        api.attempt(task, "exit 0")
+    context = open_context(permissions=["notifications"])
+    context.add_init_script(COUNT_NOTIFICATIONS)
+    page = context.new_page()
+    page.goto(f"/projects/{project}/" if where == "board" else f"/tasks/{tasks['Old']}/")
+    wait_live(page)
+    show(page, "hidden")
+    server.manage("shell", "-v", "0", "-c", ENDS)
+    wait_for(lambda: page.evaluate("told") == ["New"])
+    assert page.title().startswith("(1) ")
+    for task in tasks.values():
+        api("DELETE", f"/api/tasks/{task}")
 
 
 def test_the_end_of_a_run_is_told_once_however_many_tabs(api: Api, open_context: Any) -> None:

@@ -2,9 +2,12 @@
 
 import { find, findAll } from "./dom.js";
 import { storage } from "./storage.js";
+import { now } from "./time.js";
 
 const CHOICE = "vibe.notifications";
 const CLAIM_SECONDS = 60;
+const RECENT = 60_000;
+const ENDED = /^\/execution_processes\/([^/]+)\/completed_at$/;
 let waiting = 0;
 let mark = "";
 
@@ -37,6 +40,12 @@ function badge(number) {
   waiting = number;
   mark = number ? `(${number}) ` : "";
   document.title = mark + title;
+}
+
+/** The id of the run that has just ended, as a change says; null for ends of a while ago, which one who slept catches up. */
+export function justEnded({ path, value }) {
+  const id = value ? ENDED.exec(path)?.[1] : null;
+  return id && now() - Date.parse(value) < RECENT ? id : null;
 }
 
 /**

@@ -3,7 +3,7 @@
 import { announce, find, findAll, h, setText } from "../dom.js";
 import { watchLine } from "../line-status.js";
 import { LiveDocument } from "../live.js";
-import { tell } from "../notifications.js";
+import { justEnded, tell } from "../notifications.js";
 import { shortcut } from "../shortcuts.js";
 import { drawBoard, tick } from "./cards.js";
 import { Create } from "./create.js";
@@ -84,19 +84,14 @@ function drawLabels() {
   if (list.childElementCount !== labels.length) list.replaceChildren(...labels.map((label) => h("option", { value: label })));
 }
 
-const RECENT = 60_000;
-const ENDED = /^\/execution_processes\/([^/]+)\/status$/;
-
 // Judged by the operation, not by what a frame shows: a short run begins and ends within one.
-live.addEventListener("operation", ({ detail: { path, value } }) => {
-  const id = ["completed", "failed", "killed", "interrupted"].includes(value) && ENDED.exec(path)?.[1];
-  if (id) setTimeout(() => tellOfEnd(live.table("execution_processes")[id]), 0);
+live.addEventListener("operation", ({ detail }) => {
+  const id = justEnded(detail);
+  if (id) tellOfEnd(live.table("execution_processes")[id]);
 });
 
 function tellOfEnd(run) {
-  // The time of its end comes after the status, perhaps with the next frame: then it is now.
-  const since = run?.completed_at ? Date.now() - Date.parse(run.completed_at) : 0;
-  if (run?.run_reason !== "codingagent" || since > RECENT) return;
+  if (run.run_reason !== "codingagent") return;
   const task = board.task(live.table("task_attempts")[run.task_attempt_id]?.task_id);
   if (!task) return;
   const words = run.status === "completed" ? "The agent is done: ready for review" : (STATE_WORDS[run.status] ?? run.status);

@@ -3,17 +3,14 @@
 import { EventSourceManager } from "../../../events/event-source-manager.js";
 import { applyPatch, PatchError } from "../../../events/patch-document.js";
 import { inNextFrame } from "../dom.js";
-import { keepWatching } from "../notifications.js";
+import { justEnded, keepWatching } from "../notifications.js";
 
 const TABLES = ["projects", "tasks", "task_attempts", "execution_processes"];
 const byAge = (a, b) => (a.created_at < b.created_at ? -1 : a.created_at > b.created_at ? 1 : a.id < b.id ? -1 : 1);
 
-const ENDED = /^\/execution_processes\/([^/]+)\/status$/;
-const ENDS = new Set(["completed", "failed", "killed", "interrupted"]);
-
 /**
  * Events: "change", once a frame, after the records have all changes that have come; "ended" {id}, when a run
- * of any task of the project has ended.
+ * of any task of the project has just ended.
  */
 export class TaskDocument extends EventTarget {
   #removed = new Set();
@@ -81,8 +78,8 @@ export class TaskDocument extends EventTarget {
     return this.#tellEnd(operation);
   }
 
-  #tellEnd({ path, value }) {
-    const id = ENDS.has(value) && ENDED.exec(path)?.[1];
+  #tellEnd(operation) {
+    const id = justEnded(operation);
     if (id) this.dispatchEvent(new CustomEvent("ended", { detail: { id } }));
   }
 
