@@ -2,7 +2,7 @@
 
 const ms = (time) => (typeof time === "number" ? time : Date.parse(time));
 
-const { now: rendered } = document.body.dataset;
+const rendered = document.body?.dataset.now; // a picture that is looked at by itself has no body
 const arrived = performance.getEntriesByType("navigation")[0]?.responseStart ?? 0;
 const ahead = rendered ? Date.now() - performance.now() + arrived - Number(rendered) : 0;
 
