@@ -12,6 +12,7 @@ from typing import Final
 from uuid import UUID
 
 from django.contrib.auth.models import User
+from django.utils import timezone
 
 from tasks import git, identity, snapshots, worktrees
 from tasks.diffs.parse import shown
@@ -65,16 +66,17 @@ def drop_worktree(attempt: TaskAttempt) -> None:
     Where git cannot read the worktree any more, the folder stays where it is.
     """
     repo = Path(attempt.task.project.repo_path)
-    folder = _worktree(attempt)
-    if folder is not None and repo.is_dir():
+    if _worktree(attempt) is not None and repo.is_dir():
         try:
             with journal.only_one(repo):
-                worktrees.keep_work(repo, folder, attempt.pk, branch=attempt.branch)
-                operations.remove_worktree(repo, folder, attempt.pk)
+                folder = _worktree(attempt)  # Who deletes the same may have been first.
+                if folder is not None:
+                    worktrees.keep_work(repo, folder, attempt.pk, branch=attempt.branch)
+                    operations.remove_worktree(repo, folder, attempt.pk)
         except git.GitError as error:
-            logger.warning("The worktree %s stays, as its work cannot be kept: %s", folder, error)
+            logger.warning("The worktree %s stays, as its work cannot be kept: %s", attempt.worktree, error)
     attempt.worktree = None
-    attempt.save(update_fields=["worktree", "updated_at"])
+    TaskAttempt.objects.filter(pk=attempt.pk).update(worktree=None, updated_at=timezone.now())
 
 
 # --- the frame

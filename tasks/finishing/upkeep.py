@@ -51,8 +51,9 @@ def _remove(attempt: TaskAttempt, even_dirty: bool) -> bool:
     except (git.GitError, OSError, Refused) as error:
         logger.warning("The worktree %s cannot be removed: %s", folder, error)
         return False
-    attempt.worktree = None
-    attempt.save(update_fields=["worktree", "kept_ref", "updated_at"])
+    TaskAttempt.objects.filter(pk=attempt.pk).update(
+        worktree=None, kept_ref=attempt.kept_ref, updated_at=timezone.now()
+    )
     return True
 
 
@@ -88,9 +89,7 @@ def _expire(repo: Path, oldest: float) -> int:
         if moment >= oldest or _is_needed(ref):
             continue
         git.run("update-ref", "-d", ref, cwd=repo)
-        for attempt in TaskAttempt.objects.filter(kept_ref=ref):
-            attempt.kept_ref = ""
-            attempt.save(update_fields=["kept_ref", "updated_at"])
+        TaskAttempt.objects.filter(kept_ref=ref).update(kept_ref="", updated_at=timezone.now())
         count += 1
     return count
 

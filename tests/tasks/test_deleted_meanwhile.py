@@ -81,6 +81,18 @@ def test_a_request_is_told(
     assert not Project.objects.exists() and not TaskAttempt.objects.exists()
 
 
+@pytest.mark.parametrize("what", ["projects", "tasks"])
+def test_who_deletes_the_same_has_it_gone(
+    what: str, project: Project, task: Task, attempt: TaskAttempt, admin: User
+) -> None:
+    TaskAttempt.objects.filter(pk=attempt.pk).update(worktree="/gone")
+    record = {"projects": project, "tasks": task}[what]
+    client = bearer_client(admin)
+    with deleted_before(project, ("BEGIN", "UPDATE")):
+        assert client.delete(f"/api/{what}/{record.pk}").status_code == 204
+    assert not Project.objects.exists() and not TaskAttempt.objects.exists()
+
+
 def test_who_follows_a_log_is_told(project: Project, run: ExecutionProcess, admin: User) -> None:
     its_status = ('SELECT "tasks_executionprocess"."id", "tasks_executionprocess"."status"',)
     with (
