@@ -12,7 +12,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
@@ -147,9 +147,16 @@ _starting: Final = threading.Lock()
 
 @contextmanager
 def begun(command: Sequence[str], **how: Any) -> Iterator[subprocess.Popen[bytes]]:
-    """Git in a session of its own: a signal to the server's process group does not cut it off in its middle."""
+    """Git in a session of its own: a signal to the server's process group does not cut it off in its middle.
+
+    Raises GitError where it cannot be run at all.
+    """
     with _starting:
-        process: subprocess.Popen[bytes] = subprocess.Popen(command, start_new_session=True, **how)
+        try:
+            process: subprocess.Popen[bytes] = subprocess.Popen(command, start_new_session=True, **how)
+        except OSError as error:
+            said = f"cannot run in {how['cwd']}: {error.strerror}"
+            raise GitError(command, 127, b"", said.encode()) from error
         _running.add(process)
     try:
         with process:
@@ -190,21 +197,15 @@ def run(
 ) -> Result:
     """Runs `git args…` in `cwd`. Raises GitError for an exit code not in `accept`, TookTooLong after `patience`."""
     command = ["git", *(os.fspath(arg) for arg in args)]
-    with ExitStack() as stack:
-        try:
-            process = stack.enter_context(
-                begun(
-                    command,
-                    cwd=cwd,
-                    env=environment(env),
-                    stdin=subprocess.PIPE,
-                    stdout=subprocess.PIPE,
-                    stderr=subprocess.PIPE,
-                    pass_fds=kept_open.get(),
-                )
-            )
-        except OSError as error:
-            raise GitError(command, 127, b"", f"cannot run in {cwd}: {error.strerror}".encode()) from error
+    with begun(
+        command,
+        cwd=cwd,
+        env=environment(env),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        pass_fds=kept_open.get(),
+    ) as process:
         try:
             stdout, stderr = process.communicate(stdin, patience.get())
         except subprocess.TimeoutExpired as late:

@@ -13,12 +13,18 @@ import pytest
 from tasks.diffs import tracker as module
 from tasks.diffs.parse import Parser
 from tasks.diffs.tracker import Limits, Tracker, run_diff
+from tasks.git import GitError
 from tests.repositories import git, make_repository
 from tests.scale import scaled
 from tests.tasks.diffs.random_edits import IDENTITY
 from tests.tasks.diffs.state import State, applied, git_says
 
 SECONDS = 20.0
+
+
+def test_a_worktree_that_goes_before_git_is_asked_is_an_error_of_git(tmp_path: Path) -> None:
+    with pytest.raises(GitError, match="No such file"):
+        list(run_diff(tmp_path / "gone", ["HEAD"], {}, Parser(9999)))
 
 
 def text(chance: random.Random, kind: int) -> str:
