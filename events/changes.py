@@ -16,7 +16,7 @@ from django.db import DEFAULT_DB_ALIAS, DatabaseError, connections
 
 from events.access import ALL, Scope, access, narrowed
 from events.conf import setting
-from events.frames import ROW, Change, Cursor, concerned, full_state, view_of
+from events.frames import ROW, Change, Cursor, concerned, full_state, mark_of, view_of
 from events.logs import ANYBODY, Reader
 from events.models import ChangeLog, DatabaseChange
 from events.relay import Relay
@@ -36,7 +36,7 @@ def current_cursor(scope: Scope) -> str:
     Taken in the same `consistent_read` as what a page shows, it is where the page's stream goes on.
     """
     state = log_state()
-    return str(Cursor(state.epoch, state.last, view_of(scope)))
+    return str(Cursor(state.epoch, state.last, state.mark, view_of(scope)))
 
 
 class ChangesLog:
@@ -101,6 +101,8 @@ class ChangesLog:
         state = self._state()
         if cursor.epoch != state.epoch or not state.pruned_to <= cursor.row <= state.last:
             return None
+        if not self._is_same_row(cursor, state):
+            return None
         newest = self._position_of(state)
         # Asked after the state, so that it holds for all that comes before the next change of members.
         scope = self._scope_now(reader)
@@ -109,13 +111,23 @@ class ChangesLog:
         now = replace(reader, scope=scope, as_of=newest)
         return Batch(b"", newest - state.last + cursor.row, reader=now)
 
+    def _is_same_row(self, cursor: Cursor, state: LogState) -> bool:
+        """Whether the row that the cursor names is the one that its reader was sent. Of the last one that was pruned
+        nobody can tell, and it is taken to be."""
+        if cursor.row in (state.last, state.pruned_to):
+            return cursor.row == state.pruned_to or cursor.mark == state.mark
+        rows = DatabaseChange.objects.using(self._using).filter(pk=cursor.row)
+        return [cursor.mark] == [mark_of(at) for at in rows.values_list("at", flat=True)]
+
     def _full_state(self, reader: Reader) -> Batch:
         snapshot = self.snapshots.get()
         state = snapshot.state
         position = self._position_of(state)
         scope = self._scope_now(reader)
         seen: Scope = frozenset() if scope is None else scope
-        frame = full_state(snapshot.document(seen), Cursor(state.epoch, state.last, view_of(seen)))
+        frame = full_state(
+            snapshot.document(seen), Cursor(state.epoch, state.last, state.mark, view_of(seen))
+        )
         now = replace(reader, scope=seen, as_of=position)
         return Batch(frame, position, finished=scope is None, reader=now)
 

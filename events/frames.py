@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Hashable, Iterable
+from datetime import datetime
 from functools import lru_cache
 from typing import Any, Final, NamedTuple
 from uuid import UUID
@@ -14,30 +15,39 @@ from events.models import DatabaseChange
 
 ROW: Final = (
     "id", "table", "object_id", "operation", "path", "value_json", "full_json", "scope", "scope_before",
+    "at",
 )  # fmt: skip
 
 
 class Cursor(NamedTuple):
-    """`<epoch>.<row id>.<what its reader sees>`.
+    """`<epoch>.<row id>.<mark of the row>.<what its reader sees>`.
 
-    The last part makes a resume with another view of the records (a membership more or less, another
-    `?project_id=`) what it is: a cursor of another document, answered with a full state.
+    The mark tells the row from another that has got its id: a power loss may take the last commits away, a restored
+    backup more, while clients hold cursors of them. The last part makes a resume with another view of the records (a
+    membership more or less, another `?project_id=`) what it is: a cursor of another document, answered with a full
+    state.
     """
 
     epoch: str
     row: int
+    mark: str
     view: str
 
     def __str__(self) -> str:
-        return f"{self.epoch}.{self.row}.{self.view}"
+        return f"{self.epoch}.{self.row}.{self.mark}.{self.view}"
 
     @classmethod
     def parse(cls, raw: str | None) -> "Cursor | None":
         """None for anything that this log cannot have made."""
         parts = (raw or "").split(".")
-        if len(parts) != 3 or not (parts[1].isascii() and parts[1].isdigit()):
+        if len(parts) != 4 or not (parts[1].isascii() and parts[1].isdigit()):
             return None
-        return cls(parts[0], int(parts[1]), parts[2])
+        return cls(parts[0], int(parts[1]), parts[2], parts[3])
+
+
+def mark_of(at: datetime) -> str:
+    """Of a row written at this moment: its microsecond within the hour."""
+    return f"{(at.minute * 60 + at.second) * 1_000_000 + at.microsecond:x}"
 
 
 @lru_cache(4096)
@@ -56,13 +66,14 @@ def full_state(document: bytes, cursor: Cursor) -> bytes:
 class Change:
     """One row, as an entry of the store (`events.store.Entry`)."""
 
-    __slots__ = ("_after", "_before", "_epoch", "_first", "_full", "_op", "_remove", "_row", "size")
+    __slots__ = ("_after", "_before", "_epoch", "_first", "_full", "_mark", "_op", "_remove", "_row", "size")
 
     def __init__(self, epoch: str, row: Iterable[Any]) -> None:
-        number, table, object_id, operation, path, value, full, scope, scope_before = row
+        number, table, object_id, operation, path, value, full, scope, scope_before, at = row
         record = f"/{table}/{object_id}"
         self._epoch = epoch
         self._row: int = number
+        self._mark = mark_of(at)
         self._before = None if scope_before is None else UUID(scope_before)
         self._after = None if scope is None else UUID(scope)
         self._op = b"" if operation == "move" else _operation(operation, record + path, value)
@@ -73,7 +84,9 @@ class Change:
 
     def frame(self, view: Hashable) -> bytes:
         data = self.data(view)
-        return sse.frame(data, str(Cursor(self._epoch, self._row, view_of(view)))) if data else b""
+        return (
+            sse.frame(data, str(Cursor(self._epoch, self._row, self._mark, view_of(view)))) if data else b""
+        )
 
     def data(self, scope: Any) -> bytes:
         """The operation as readers with this scope need it; empty if it is none of their business."""

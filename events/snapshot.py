@@ -8,9 +8,9 @@ from contextlib import contextmanager
 from typing import Final, NamedTuple
 
 from django.db import DEFAULT_DB_ALIAS, connections, transaction
-from django.db.models import Max
 
 from events.access import ALL, Scope, ScopeId
+from events.frames import mark_of
 from events.models import ChangeLog, DatabaseChange
 from events.patches import encode
 from events.tracking import Tracked, registry
@@ -52,13 +52,17 @@ class LogState(NamedTuple):
     pruned_to: int
     last: int
     """The id of the newest row: the cursor of now."""
+    mark: str
+    """That row's; "0" where there is none."""
 
 
 def log_state(using: str = DEFAULT_DB_ALIAS) -> LogState:
     """To be called in the same `consistent_read` as what is to agree with it."""
     log = ChangeLog.current(using)
-    newest = DatabaseChange.objects.using(using).aggregate(newest=Max("id"))["newest"] or 0
-    return LogState(log.epoch, log.pruned_to, max(newest, log.pruned_to))
+    newest = DatabaseChange.objects.using(using).order_by("-id").values_list("id", "at").first()
+    if newest is None:
+        return LogState(log.epoch, log.pruned_to, log.pruned_to, "0")
+    return LogState(log.epoch, log.pruned_to, max(newest[0], log.pruned_to), mark_of(newest[1]))
 
 
 class Snapshot:
