@@ -302,7 +302,7 @@ TRY_AGAIN = """() => {
 
 
 # As many addresses of this length fit into a request with their cursors as without.
-@pytest.mark.parametrize(("padding", "fit"), [(0, 50), (515, 11)])
+@pytest.mark.parametrize(("padding", "fit"), [(0, 50), (566, 10)])
 def test_who_does_not_fit_into_the_bundle_waits_and_no_request_hangs(
     api: Api, page: Page, padding: int, fit: int
 ) -> None:
