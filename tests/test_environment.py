@@ -39,6 +39,13 @@ def test_a_bad_value_is_quoted(tmp_path: Path, name: str, value: str) -> None:
     assert value in line
 
 
+@pytest.mark.parametrize("value", ["http", "65536", "²"])
+def test_a_bad_port_is_quoted(tmp_path: Path, value: str) -> None:
+    done = run(["serve"], {**os.environ, "VIBE_DATA": str(tmp_path), "PORT": value})
+    assert done.returncode != 0
+    assert f"PORT={value!r} is not a port number" in done.stderr
+
+
 def test_the_secret_key_is_made_once_and_private(tmp_path: Path) -> None:
     assert start(tmp_path).returncode == 0
     key = tmp_path / "secret_key"

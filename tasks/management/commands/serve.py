@@ -66,6 +66,6 @@ def _database() -> str:
 
 def _port() -> int:
     raw = os.environ.get("PORT") or "8000"
-    if not raw.isdigit() or not 0 < int(raw) < 65536:
+    if not raw.isdecimal() or not 0 < int(raw) < 65536:
         raise CommandError(f"PORT={raw!r} is not a port number: use 1 to 65535.")
     return int(raw)
