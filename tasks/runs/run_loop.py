@@ -94,8 +94,8 @@ class Runner:
             self._thread.start()
 
     def stop(self, timeout: float | None = None) -> None:
-        """Ends the thread. What runs goes on under its supervisors; what is just being started gets there first, or, where
-        git takes its time (git.LAST_SECONDS), is started anew by the next server."""
+        """Ends the thread. What runs goes on under its supervisors; what is just being started gets there first,
+        or, where git takes longer than git.LAST_SECONDS, is started anew by the next server."""
         self._stopping.set()
         self.wake()
         if self._thread:
