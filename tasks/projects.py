@@ -66,6 +66,8 @@ def change_project(user: User, project: Project, fields: Mapping[str, Any]) -> P
             if members is not None:
                 project.members.set(find_members(members))
     except IntegrityError:
+        if "repo_path" not in values:
+            raise Refused("A member was deleted in the meantime.", 409) from None
         raise _taken(values["repo_path"]) from None
     if "repo_path" in values:
         repair_worktrees(project.repo_path)

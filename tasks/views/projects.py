@@ -1,6 +1,6 @@
 """The list of projects, making one, its settings."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -13,6 +13,8 @@ from django.core.exceptions import PermissionDenied
 from django.db.models import Count, Q, QuerySet
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import redirect, render
+from django.utils.html import format_html_join
+from django.utils.safestring import SafeString
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_GET, require_POST
 
@@ -39,6 +41,9 @@ SCRIPTS = ("setup_script", "cleanup_script", "dev_script")
 class ProjectForm(forms.ModelForm):
     """The fields of a project. What they may hold is judged by tasks/projects.py, for pages and API alike."""
 
+    members = forms.CharField(required=False)
+    """Names of users."""
+
     class Meta:
         model = Project
         fields = ("repo_path", "name", "target_branch", *SCRIPTS, "copy_files")
@@ -50,6 +55,19 @@ class ProjectForm(forms.ModelForm):
         if not may_script:
             for name in SCRIPTS:
                 del self.fields[name]
+        if self.instance._state.adding:
+            del self.fields["members"]
+        else:
+            members = self.instance.members.order_by("username")
+            self.initial["members"] = ", ".join(members.values_list("username", flat=True))
+            for name, field in self.fields.items():
+                # A program that posts just the fields is compared with what is there now.
+                field.show_hidden_initial = not self.is_bound or self.add_initial_prefix(name) in self.data
+
+    def as_seen(self) -> SafeString:
+        """Hidden fields with what the reader saw: who did not change a field undoes nobody's edit of it."""
+        shown = (field for field in self if field.field.show_hidden_initial)
+        return format_html_join("", "{}", ((field.as_hidden(only_initial=True),) for field in shown))
 
     def validate_unique(self) -> None:
         """Left to the database: two who make the same project at once are told the same."""
@@ -120,12 +138,11 @@ def change(request: HttpRequest, project_id: UUID) -> HttpResponse:
     require(request.user, CHANGE_PROJECT, "change projects")
     form = _form(request, project)
     if request.method == "POST" and form.is_valid():
-        members = [name for name in request.POST.get("members", "").replace(",", " ").split() if name]
 
         def save(fields: Mapping[str, Any]) -> Project:
             return projects.change_project(_user(request), get_project(request.user, project_id), fields)
 
-        if _saved(form, lambda fields: save({**fields, "members": members})) is not None:
+        if _saved(form, save) is not None:
             return redirect("board", project_id)
     return _form_page(request, form, get_project(request.user, project_id))
 
@@ -173,15 +190,16 @@ def _form(request: HttpRequest, project: Project | None = None, bound: bool = Tr
     return ProjectForm(data, instance=project, initial=initial, may_script=request.user.has_perm(RUN_SCRIPT))
 
 
-def _saved(form: ProjectForm, save: Any) -> Project | None:
+def _saved(form: ProjectForm, save: Callable[[dict[str, Any]], Project]) -> Project | None:
     """What `save` made of the fields that differ; None, and the words beside the fields, where it was refused."""
     fields = {name: form.cleaned_data[name] for name in form.changed_data if name in form.cleaned_data}
+    if "members" in fields:
+        fields["members"] = fields["members"].replace(",", " ").split()
     try:
-        saved: Project = save(fields)
+        return save(fields)
     except Refused as refusal:
         form.add_error(refusal.field, refusal.message)
         return None
-    return saved
 
 
 def _form_page(request: HttpRequest, form: ProjectForm, project: Project | None = None) -> HttpResponse:
@@ -190,11 +208,9 @@ def _form_page(request: HttpRequest, form: ProjectForm, project: Project | None 
 
 
 def _context(request: HttpRequest, form: ProjectForm, project: Project | None) -> dict[str, Any]:
-    members = project.members.order_by("username").values_list("username", flat=True) if project else []
     return {
         "form": form,
         "project": project,
-        "members": request.POST.get("members", ", ".join(members)),
         "may_delete": project is not None and request.user.has_perm(DELETE_PROJECT),
         "roots": _roots(),
     }

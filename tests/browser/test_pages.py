@@ -103,6 +103,8 @@ def test_a_folder_that_is_no_repository_is_refused_beside_the_field(tmp_path: Pa
     error = page.locator(".field-error")
     expect(error.first).to_contain_text(str(tmp_path))
     expect(page.locator("#id_repo_path")).to_have_value(str(tmp_path))
+    page.locator("#id_name").click()
+    stay(page)
 
 
 def test_settings_rename_the_project_on_open_boards(api: Api, new_page: Any) -> None:

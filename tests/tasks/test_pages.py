@@ -1,5 +1,6 @@
 """The pages as the server makes them: who sees what, and at what cost."""
 
+import html
 import json
 import re
 import sys
@@ -145,6 +146,28 @@ def test_other_settings_change_though_the_repository_has_gone(
     assert (project.name, project.members.count()) == ("Garden", 2)
     answer = client.post(address, fields | {"repo_path": str(tmp_path / "missing")})
     assert (answer.status_code, b"There is no folder" in answer.content) == (422, True)
+
+
+def test_who_did_not_change_a_setting_undoes_nobodys_edit_of_it(
+    ann: User, client: Client, project: Project
+) -> None:
+    allow(ann, "change_project", "run_script")
+    address = reverse("project-settings", args=[project.pk])
+    page = client.get(address).content.decode()
+    seen = {
+        name: html.unescape(value)
+        for name, value in re.findall(r'name="(initial-\w+)"(?: value="([^"]*)")?', page)
+    }
+    fields = {name.removeprefix("initial-"): value for name, value in seen.items()}
+    assert fields["members"] == "ann"
+    project.members.add(User.objects.create_user("bo"))
+    Project.objects.filter(pk=project.pk).update(name="Orchard", setup_script="make")
+    assert client.post(address, seen | fields | {"copy_files": ".env"}).status_code == 302
+    project.refresh_from_db()
+    assert (project.name, project.setup_script, project.copy_files) == ("Orchard", "make", ".env")
+    assert project.members.count() == 2
+    refused = client.post(address, seen | fields | {"members": "cy"}).content.decode()
+    assert 'name="initial-members" value="ann"' in refused
 
 
 def test_a_project_is_made_on_the_folder_that_the_address_names(

@@ -16,7 +16,8 @@ let asked = null;
 let sent = false;
 
 form.addEventListener("submit", () => (sent = true));
-askToLeave(() => !sent && [...form.elements].some(({ value, defaultValue = value }) => value !== defaultValue));
+const changed = ({ value, defaultValue = value }) => value !== defaultValue;
+askToLeave(() => !sent && ("unsaved" in form.dataset || [...form.elements].some(changed)));
 
 const open = find("[data-action=choose-folder]");
 open.hidden = false;
