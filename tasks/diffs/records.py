@@ -6,7 +6,6 @@ gets exactly what differs.
 """
 
 import json
-import os
 import secrets
 import threading
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from typing import Final, NamedTuple
 from events import sse
 from events.messages import FileDiff
 from events.store import CHUNK_BYTES, MsgStore, StoreStatistics
+from tasks import durable
 from tasks.diffs.tracker import digest
 
 MOST_REVERTED: Final = 10_000
@@ -243,26 +243,20 @@ class Records:
     # --- a life after this one
 
     def save(self, file: Path) -> None:
-        """Keeps what was sent, in numbers and digests, so that cursors outlive this log. Written in one step."""
+        """Keeps what was sent, in numbers and digests, so that cursors outlive this log."""
         with self._lock:
             sent = {
                 name: (entry.number, entry.digest) for name, entry in self._entries.items() if name[0] != "\0"
             }
             state = {"epoch": self.epoch, "last": self.last, "floor": self.floor, "sent": sent}
         file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        temporary = file.with_suffix(f".{secrets.token_hex(4)}")
-        temporary.write_text(json.dumps(state), encoding="utf-8")
-        os.replace(temporary, file)
+        durable.write(file, state)
 
     def restore(self, file: Path) -> bool:
         """Takes up what `save` kept, and deletes it: after a crash it would not be what was sent last."""
-        claimed = file.with_suffix(f".{secrets.token_hex(4)}")
-        try:
-            os.rename(file, claimed)
-        except FileNotFoundError:
+        state = durable.take(file)
+        if state is None:
             return False
-        state = json.loads(claimed.read_text(encoding="utf-8"))
-        claimed.unlink()
         self.epoch, self.last, self.floor = state["epoch"], state["last"], state["floor"]
         self.expected = {name: (number, mark) for name, (number, mark) in state["sent"].items()}
         if self.last:

@@ -6,9 +6,7 @@ the start of the server belongs to an operation that was cut off, which `finish.
 
 import fcntl
 import hashlib
-import json
 import os
-import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -18,7 +16,7 @@ from uuid import UUID
 
 from django.conf import settings
 
-from tasks import git, locks
+from tasks import durable, git, locks
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,19 +66,11 @@ def _folder() -> Path:
 
 def write(operation: Operation) -> None:
     """On disk when this returns."""
-    file = _folder() / f"{operation.attempt}.json"
-    temporary = file.with_suffix(f".{secrets.token_hex(4)}")
-    with open(temporary, "w", encoding="utf-8", errors="surrogateescape") as out:
-        json.dump(asdict(operation), out, ensure_ascii=False)
-        out.flush()
-        os.fsync(out.fileno())
-    os.replace(temporary, file)
-    _sync_folder()
+    durable.write(_file(operation.attempt), asdict(operation))
 
 
 def erase(attempt: UUID | str) -> None:
-    (_folder() / f"{attempt}.json").unlink(missing_ok=True)
-    _sync_folder()
+    durable.delete(_file(attempt))
 
 
 def read_all() -> list[Operation]:
@@ -88,25 +78,20 @@ def read_all() -> list[Operation]:
 
 
 def read(attempt: UUID | str) -> Operation | None:
-    return _read(_folder() / f"{attempt}.json")
+    return _read(_file(attempt))
+
+
+def _file(attempt: UUID | str) -> Path:
+    return _folder() / f"{attempt}.json"
 
 
 def _read(file: Path) -> Operation | None:
-    try:
-        fields = json.loads(file.read_text(encoding="utf-8", errors="surrogateescape"))
-    except FileNotFoundError:
+    fields = durable.read(file)
+    if fields is None:
         return None
     fields["moves"] = tuple(Move(**move) for move in fields["moves"])
     fields["files"] = FileUpdate(**fields["files"]) if fields["files"] else None
     return Operation(**fields)
-
-
-def _sync_folder() -> None:
-    descriptor = os.open(_folder(), os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 @contextmanager

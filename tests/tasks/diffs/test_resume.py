@@ -1,5 +1,6 @@
 """Readers of a diff stream that come back."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -122,8 +123,17 @@ class TestResume:
         held.settle()
         assert [held.number_of(held.cursor(number)) for number in (4, 5, 6, 7)] == [None, None, 6, 7]
         held.save(tmp_path / "state")
+        synced = []
+
+        def sync(descriptor: int) -> None:
+            synced.append((os.readlink(f"/proc/self/fd/{descriptor}"), os.listdir(tmp_path)))
+
+        monkeypatch.setattr(os, "fsync", sync)
         later = records.Records("12345678", records.LatestStore())
         assert later.restore(tmp_path / "state")
+        # A loss of power must not bring it back, or numbers would be given twice.
+        ((place, there),) = synced
+        assert (place, "state" in there) == (str(tmp_path), False)
         assert [later.number_of(held.cursor(number)) for number in (4, 5, 6, 7)] == [None, None, 6, 7]
         assert not any(tmp_path.iterdir())
 
