@@ -138,8 +138,9 @@ def test_a_deleted_worktree_ends_in_words(board: Board, tmp_path: Path) -> None:
     assert found["status"] == "failed", "the program itself finds that its folder is gone"
     assert board.contents(run, "stderr")
     answer = board.http.post(f"/api/task-attempts/{attempt['id']}/follow-up", json={"prompt": "more"})
-    assert answer.status_code == 409
-    assert "somebody deleted it" in answer.json()["detail"]
+    assert answer.status_code == 201
+    assert board.ended(answer.json())["status"] == "failed"
+    assert "somebody deleted it" in board.contents(answer.json(), "error")[0]
 
 
 def test_a_supervisor_that_cannot_start_fails_the_run_in_words(board: Board) -> None:
