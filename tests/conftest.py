@@ -69,6 +69,7 @@ LAST = (
     "tasks/diffs/test_stream.py",
     "tasks/test_webhooks.py",
     "tasks/test_supervisor.py",
+    "faults/test_hanging_git.py",
     "servers/test_slow_clients.py",
     "tasks/runner/test_runs.py",
     "servers/test_proxies.py",

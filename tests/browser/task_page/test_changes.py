@@ -68,7 +68,7 @@ class TestChanges:
     def test_a_large_file_that_changes_while_it_is_loaded_is_shown_as_it_is_now(
         self, page: Page, runs: Runs
     ) -> None:
-        task, attempt = runs.done("{ echo as it was; seq 200000; } > large.txt", "Large")
+        task, attempt = runs.done("{ echo as it was; yes $(seq 300) | head -1200; } > large.txt", "Large")
         open_task(page, task, "?view=changes")
         late: list[tuple[Route, Any]] = []
 
@@ -82,8 +82,8 @@ class TestChanges:
         file = page.locator(".diff-file", has_text="large.txt")
         file.get_by_role("button", name="Load it").click()
         wait_for(lambda: page.evaluate("1") and late, "an answer that is slow")
-        Path(attempt["worktree"], "large.txt").write_text("as it is\n" + "line\n" * 300_000)
-        expect(file.locator(".plus")).to_have_text("+300,001")
+        Path(attempt["worktree"], "large.txt").write_text("as it is\n" + f"{'line' * 300}\n" * 1300)
+        expect(file.locator(".plus")).to_have_text("+1,301")
         late[0][0].fulfill(response=late[0][1])
         expect(file.locator(".diff-line").first).to_contain_text("as it is")
         page.unroute_all()
