@@ -267,38 +267,6 @@ def test_dialogs_and_menus_too(api: Api, open_context: Any) -> None:
     check_phone(page, "selected")
 
 
-FORBID_STORAGE = """
-    Object.defineProperty(globalThis, "localStorage", {
-        get() { throw new DOMException("Access is denied for this document.", "SecurityError"); },
-    });
-"""
-
-
-def test_all_works_in_a_browser_that_may_keep_nothing(api: Api, open_context: Any) -> None:
-    context = open_context()
-    context.add_init_script(FORBID_STORAGE)
-    page = open_board(context.new_page(), api.project())
-    page.keyboard.press("c")
-    page.keyboard.type("Write a file")
-    page.select_option("#create-executor", "script")
-    page.keyboard.press("Control+Enter")
-    card(page, "Write a file").get_by_role("link").focus()
-    page.keyboard.press("s")
-    page.select_option("#start-executor", "script")
-    page.fill("#start-prompt", "echo one > file")
-    page.keyboard.press("Control+Enter")
-    expect(page.locator("#column-inreview .run-state")).to_have_text("Needs review")
-    card(page, "Write a file").get_by_role("link").click()
-    page.get_by_role("button", name="Split").click()
-    page.locator(".diff-number").last.click()
-    page.keyboard.type("Why?")
-    page.keyboard.press("Control+Enter")
-    expect(page.locator(".diff-comment-text")).to_have_text("Why?")
-    page.get_by_role("textbox", name="Follow-up").fill("exit 0")
-    page.keyboard.press("Control+Enter")
-    expect(page.locator("#runs")).to_contain_text("Follow-up 1")
-
-
 WRONG_CLOCK = """
     const right = Date.now;
     Date.now = () => right() + 600_000;
@@ -362,9 +330,20 @@ def test_the_server_renders_what_the_script_would(api: Api, page: Page) -> None:
     assert {status: titles(page, status) for status in statuses} == rendered
 
 
-def test_the_whole_path_by_keyboard_alone(api: Api, page: Page) -> None:
+FORBID_STORAGE = """
+    Object.defineProperty(globalThis, "localStorage", {
+        get() { throw new DOMException("Access is denied for this document.", "SecurityError"); },
+    });
+"""
+
+
+def test_the_whole_path_by_keyboard_alone_in_a_browser_that_may_keep_nothing(
+    api: Api, open_context: Any
+) -> None:
     """As a person without a mouse goes it, who hears roles and names: a task is written, tried, reviewed, merged."""
-    open_board(page, api.project())
+    context = open_context()
+    context.add_init_script(FORBID_STORAGE)
+    page = open_board(context.new_page(), api.project())
     page.keyboard.press("c")
     expect(page.get_by_role("dialog", name="New task").get_by_label("Title")).to_be_focused()
     page.keyboard.type("Say hello")
@@ -382,7 +361,13 @@ def test_the_whole_path_by_keyboard_alone(api: Api, page: Page) -> None:
     page.keyboard.press("Enter")
     expect(page.get_by_role("tab", name="Changes")).to_have_attribute("aria-selected", "true")
     expect(page.get_by_role("link", name="hello", exact=True).first).to_be_visible()
-    page.keyboard.press("1")
+    page.get_by_role("button", name="Split").press("Enter")
+    page.keyboard.press("n")
+    page.keyboard.press("c")
+    page.keyboard.type("Why?")
+    page.keyboard.press("Control+Enter")
+    expect(page.locator(".diff-comment-text")).to_have_text("Why?")
+    page.locator("body").press("1")
     expect(page.get_by_role("region", name="Output of the run")).to_contain_text("done")
     page.keyboard.press("f")
     page.keyboard.type("exit 3")
