@@ -14,7 +14,7 @@ from tests.repositories import make_repository
 from tests.runs import wait_for
 from tests.scale import scaled
 
-RUNS = scaled(10, 5)
+RUNS = scaled(10, 3)
 ROUNDS = scaled(50, 2)
 
 
