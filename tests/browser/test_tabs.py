@@ -18,7 +18,7 @@ from tests.scale import scaled
 pytestmark = needs_chromium
 expect.set_options(timeout=PATIENCE)
 
-TABS = scaled(12, 5)
+TABS = scaled(12, 4)
 
 FROM_ANOTHER_CURSOR = """
     const channel = new BroadcastChannel(`vibe.stream ${vibe.live.manager.url}`);

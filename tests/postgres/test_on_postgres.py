@@ -8,8 +8,13 @@ from tests.needs import needs_postgres
 from tests.postgres.cluster import cluster
 from tests.scale import SOAK
 
-QUICK = ["tests/postgres/checks.py", "tests/events/test_capture.py", "tests/events/test_capture_around.py"]
-FULL = [*QUICK, "tests/events/test_changes.py", "tests/events/test_convergence.py"]
+QUICK = ["tests/postgres/checks.py", "tests/events/test_capture.py"]
+FULL = [
+    *QUICK,
+    "tests/events/test_capture_around.py",
+    "tests/events/test_changes.py",
+    "tests/events/test_convergence.py",
+]
 
 
 @needs_postgres
