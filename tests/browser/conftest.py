@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 import pytest
 from axe_playwright_python.base import AXE_SCRIPT
-from playwright.sync_api import Browser, BrowserContext, Page, Playwright, expect, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, Playwright, Route, expect, sync_playwright
 
 from tests.live import LiveServer
 from tests.needs import CHROMIUM_PAGES
@@ -272,6 +272,29 @@ def stay(page: Page) -> None:
         page.evaluate("setTimeout(() => location.reload())")
     assert asked.value.type == "beforeunload"
     asked.value.dismiss()
+
+
+class LateAnswer:
+    """The server's first answer to such an address, which reaches the page only when the test says so."""
+
+    def __init__(self, page: Page, address: str) -> None:
+        self.page = page
+        self.held: list[tuple[Route, Any]] = []
+        page.route(address, self._take)
+
+    def _take(self, route: Route) -> None:
+        if self.held:
+            route.continue_()
+        else:
+            self.held.append((route, route.fetch()))
+
+    def wait(self) -> None:
+        """Until the server has answered."""
+        wait_for(lambda: self.page.evaluate("1") and self.held, "an answer that is slow")
+
+    def arrives(self) -> None:
+        route, answer = self.held[0]
+        route.fulfill(response=answer)
 
 
 def titles(page: Page, status: str) -> list[str]:

@@ -7,13 +7,14 @@ from typing import Any
 
 import pytest
 from axe_playwright_python.base import AXE_SCRIPT
-from playwright.sync_api import Browser, Page, Route, expect
+from playwright.sync_api import Browser, Page, expect
 
 from tests.browser.conftest import (
     PATIENCE,
     PHONE,
     SETTLE,
     Api,
+    LateAnswer,
     card,
     check,
     check_phone,
@@ -26,7 +27,6 @@ from tests.browser.conftest import (
 from tests.live import LiveServer
 from tests.needs import needs_chromium
 from tests.repositories import make_repository
-from tests.runs import wait_for
 
 pytestmark = needs_chromium
 expect.set_options(timeout=PATIENCE)
@@ -79,18 +79,17 @@ def test_a_project_is_made_by_browsing_to_a_repository(tmp_path: Path, page: Pag
 def test_a_folder_that_was_asked_for_earlier_does_not_replace_a_later_one(tmp_path: Path, page: Page) -> None:
     (tmp_path / "early").mkdir()
     make_repository(tmp_path / "late" / "orchard")
-    late: list[tuple[Route, Any]] = []
-    page.route("**/*path=*early", lambda route: late.append((route, route.fetch())))
+    late = LateAnswer(page, "**/*path=*early")
     page.goto(f"/projects/new/?path={tmp_path}")
     page.get_by_role("button", name="Browse…").click()
     page.get_by_role("button", name="early", exact=True).click()
-    wait_for(lambda: page.evaluate("1") and late, "an answer that is slow")
+    late.wait()
     page.locator("#folder-chooser [data-close]").first.click()
     page.fill("#id_repo_path", str(tmp_path / "late"))
     page.get_by_role("button", name="Browse…").click()
     expect(page.get_by_role("button", name="orchard repository")).to_be_visible()
     with page.expect_response("**/*path=*early"):
-        late[0][0].fulfill(response=late[0][1])
+        late.arrives()
     page.evaluate("new Promise(requestAnimationFrame)")
     expect(page.get_by_role("button", name="orchard repository")).to_be_visible()
     page.unroute_all()

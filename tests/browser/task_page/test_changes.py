@@ -4,11 +4,11 @@ import re
 from pathlib import Path
 from typing import Any
 
-from playwright.sync_api import Page, Route, expect
+from playwright.sync_api import Page, expect
 
+from tests.browser.conftest import LateAnswer
 from tests.browser.task_page.conftest import Runs, open_task
 from tests.needs import needs_chromium
-from tests.runs import wait_for
 from tests.scale import scaled
 
 pytestmark = needs_chromium
@@ -70,21 +70,13 @@ class TestChanges:
     ) -> None:
         task, attempt = runs.done("{ echo as it was; yes $(seq 300) | head -1200; } > large.txt", "Large")
         open_task(page, task, "?view=changes")
-        late: list[tuple[Route, Any]] = []
-
-        def first_late(route: Route) -> None:
-            if late:
-                route.continue_()
-            else:
-                late.append((route, route.fetch()))
-
-        page.route("**/diff?file=*", first_late)
+        late = LateAnswer(page, "**/diff?file=*")
         file = page.locator(".diff-file", has_text="large.txt")
         file.get_by_role("button", name="Load it").click()
-        wait_for(lambda: page.evaluate("1") and late, "an answer that is slow")
+        late.wait()
         Path(attempt["worktree"], "large.txt").write_text("as it is\n" + f"{'line' * 300}\n" * 1300)
         expect(file.locator(".plus")).to_have_text("+1,301")
-        late[0][0].fulfill(response=late[0][1])
+        late.arrives()
         expect(file.locator(".diff-line").first).to_contain_text("as it is")
         page.unroute_all()
 

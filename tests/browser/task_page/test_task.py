@@ -7,7 +7,7 @@ import pytest
 from playwright.sync_api import Page, Route, expect
 
 from tasks import worktrees
-from tests.browser.conftest import RESTING, check, check_phone, leave_dialog, on_a_phone, stay
+from tests.browser.conftest import RESTING, LateAnswer, check, check_phone, leave_dialog, on_a_phone, stay
 from tests.browser.task_page.conftest import Runs, line, open_task
 from tests.live import LiveServer
 from tests.needs import needs_chromium
@@ -127,17 +127,16 @@ class TestFollowUps:
         attempt = runs.start(task, "gate late")
         queued = runs.api("POST", f"/api/task-attempts/{attempt['id']}/follow-up", {"prompt": "echo never"})
         open_task(page, task)
-        late: list[tuple[Route, Any]] = []
-        page.route("**/api/processes/*", lambda route: late.append((route, route.fetch())))
+        late = LateAnswer(page, "**/api/processes/*")
         row = page.locator(".composer-queued")
         row.get_by_role("button", name="Edit").click()
         page.get_by_label("The queued follow-up").fill("echo changed")
         page.get_by_role("button", name="Save").click()
-        wait_for(lambda: page.evaluate("1") and late, "an answer that is slow")
+        late.wait()
         runs.api("DELETE", f"/api/processes/{queued['id']}")
         expect(row).to_have_count(0)
         with page.expect_response("**/api/processes/*"):
-            late[0][0].fulfill(response=late[0][1])
+            late.arrives()
         page.unroute_all()
         runs.api("PATCH", f"/api/tasks/{task}", {"title": "Goes on"})
         expect(page.get_by_role("heading", name="Goes on")).to_be_visible()
@@ -252,18 +251,17 @@ class TestFinish:
 
     def test_how_a_branch_stands_is_never_what_it_was(self, page: Page, runs: Runs) -> None:
         task, attempt = runs.done("true", "Stands otherwise")
-        old: list[tuple[Route, Any]] = []
-        page.route("**/api/task-attempts/*/status", lambda route: old.append((route, route.fetch())))
+        old = LateAnswer(page, "**/api/task-attempts/*/status")
         open_task(page, task)
         expect(page.locator("#distance")).to_have_text("up to date")
         runs.commit_to_main("meanwhile.txt", "x")
         page.locator("#attempt-menu > summary").click()
         page.locator("#rebase").click()
-        wait_for(lambda: page.evaluate("1") and old, "an answer that is slow")
+        old.wait()
         git(runs.worktree(attempt), "commit", "-q", "--allow-empty", "-m", "more")
         expect(page.locator("#distance")).to_have_text("1 ahead")
         with page.expect_response("**/status"):
-            old[0][0].fulfill(response=old[0][1])
+            old.arrives()
         page.unroute_all()
         runs.api("PATCH", f"/api/tasks/{task}", {"title": "Drawn anew"})
         expect(page.get_by_role("heading", name="Drawn anew")).to_be_visible()
@@ -344,21 +342,13 @@ class TestTask:
         self, untouched: Page, runs: Runs, untried: str
     ) -> None:
         page = untouched
-        late: list[tuple[Route, Any]] = []
-
-        def first_late(route: Route) -> None:
-            if late:
-                route.continue_()
-            else:
-                late.append((route, route.fetch()))
-
-        page.route("**/history/", first_late)
+        late = LateAnswer(page, "**/history/")
         page.keyboard.press("4")
-        wait_for(lambda: page.evaluate("1") and late, "an answer that is slow")
+        late.wait()
         runs.api("PATCH", f"/api/tasks/{untried}", {"title": "Told at once"})
         expect(page.locator("#history")).to_contain_text("Told at once")
         with page.expect_response("**/history/"):
-            late[0][0].fulfill(response=late[0][1])
+            late.arrives()
         page.evaluate("new Promise(requestAnimationFrame)")
         expect(page.locator("#history")).to_contain_text("Told at once")
         page.unroute_all()
