@@ -340,6 +340,18 @@ def repair_worktrees(repo: str | Path) -> None:
 
 def check_repository(path: str, roots: Sequence[Path]) -> RepoInfo:
     """What the board needs to know of a repository; raises Refused (422) with what to do where it cannot be used."""
+    folder = check_folder(path, roots)
+    found = branches(folder)
+    if not found:
+        raise Refused(
+            f"{folder} has no branch with a commit yet. Make one: git commit --allow-empty -m 'First commit'",
+            422,
+        )
+    return RepoInfo(folder, _default_branch(found), list(found))
+
+
+def check_folder(path: str, roots: Sequence[Path]) -> Path:
+    """The top folder of the repository, symlinks resolved; raises Refused (422) where there is none to be used."""
     if not path or "\0" in path or not os.path.isabs(path):
         raise Refused(f"{path!r} is not an absolute path: give one like {Path.home() / 'my-project'}.", 422)
     folder = Path(os.path.realpath(path))  # Path.resolve() raises for a link that leads to itself
@@ -352,23 +364,13 @@ def check_repository(path: str, roots: Sequence[Path]) -> RepoInfo:
         )
     if not os.path.isdir(folder):
         raise Refused(f"There is no folder {folder}.", 422)
-    _check_top(folder)
-    found = branches(folder)
-    if not found:
-        raise Refused(
-            f"{folder} has no branch with a commit yet. Make one: git commit --allow-empty -m 'First commit'",
-            422,
-        )
-    return RepoInfo(folder, _default_branch(found), list(found))
-
-
-def _check_top(folder: Path) -> None:
     try:
         top = Path(run("rev-parse", "--show-toplevel", cwd=folder).text)
     except GitError as error:
         raise Refused(_why_unusable(folder, error), 422) from error
     if top != folder:
         raise Refused(f"{folder} lies inside a repository; give its top folder: {top}", 422)
+    return folder
 
 
 def _why_unusable(folder: Path, error: GitError) -> str:

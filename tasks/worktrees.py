@@ -59,7 +59,7 @@ def create(project: Project, attempt_id: UUID, title: str, target_branch: str) -
 
     What an earlier call for the same attempt left when the server was killed in its middle is removed first.
     """
-    repo = git.check_repository(project.repo_path, settings.VIBE_REPO_ROOTS).path
+    repo = git.check_folder(project.repo_path, settings.VIBE_REPO_ROOTS)
     path, branch = folder_of(attempt_id), branch_of(attempt_id, title)
     base, tip = git.branch_commits(repo, target_branch, branch)
     if base is None:

@@ -42,8 +42,7 @@ def record_end(process: ExecutionProcess, how: dict[str, Any]) -> bool:
     """Writes down how a run ended, once; False where that was done already."""
     attempt = process.task_attempt
     head = _head(attempt)
-    has_cleanup = process.run_reason == RunReason.CODINGAGENT and attempt.task.project.cleanup_script.strip()
-    changed = bool(has_cleanup) and _has_changed(process)
+    changed = _is_followed_by_cleanup(process) and _has_changed(process)
     session = _session(process)
     with actor("runner"), transaction.atomic():
         ended = ExecutionProcess.objects.filter(
@@ -90,16 +89,21 @@ def write_end(folder: RunFolder, message: str, *, reason: str, kind: str = "syst
 
 
 def remember_before(process: ExecutionProcess, folder: RunFolder) -> str:
-    """Keeps what the worktree holds before an agent starts, to see afterwards whether it changed anything.
+    """Returns the commit that is checked out before a run.
 
-    Before any run it returns the commit that is checked out.
+    Where a cleanup script is to follow it keeps all that the worktree holds, to see afterwards what has changed.
     """
-    attempt = process.task_attempt
-    if process.run_reason == RunReason.CODINGAGENT and attempt.worktree:
-        found = snapshots.take(_worktree(attempt))
-        folder.write(folder.file(_BEFORE), {"head": found.head, "tree": found.tree})
-        return found.head
-    return git.commit_of(attempt.worktree or "", "HEAD") or ""
+    worktree = _worktree(process.task_attempt)
+    if not _is_followed_by_cleanup(process):
+        return git.commit_of(worktree, "HEAD") or ""
+    found = snapshots.take(worktree)
+    folder.write(folder.file(_BEFORE), {"head": found.head, "tree": found.tree})
+    return found.head
+
+
+def _is_followed_by_cleanup(process: ExecutionProcess) -> bool:
+    script = process.task_attempt.task.project.cleanup_script
+    return process.run_reason == RunReason.CODINGAGENT and bool(script.strip())
 
 
 def move_task(task_id: Any, status: str, *, unless: tuple[str, ...] = ()) -> None:
@@ -165,13 +169,15 @@ def _queue_cleanup(attempt: TaskAttempt, process: ExecutionProcess) -> None:
 def _has_changed(process: ExecutionProcess) -> bool:
     folder = runfiles.folder_of(process.pk)
     before = folder.read(folder.file(_BEFORE))
-    if before is None or not process.task_attempt.worktree:
+    if before is None and not process.before_head_commit:  # it never began
         return False
     try:
         with git.at_most(PATIENCE):
             after = snapshots.take(_worktree(process.task_attempt))
     except (git.GitError, OSError):  # the cleanup's own log says what is wrong with the worktree
         return True
+    if before is None:  # the script is younger than the run
+        return after.dirty or after.head != process.before_head_commit
     return (after.head, after.tree) != (before["head"], before["tree"])
 
 

@@ -38,9 +38,9 @@ def start_attempt(
     definition = _installed(executor_name)
     project = task.project
     branch = target_branch or project.target_branch
-    repository = git.check_repository(project.repo_path, settings.VIBE_REPO_ROOTS).path
-    if git.branch_commit(repository, branch) is None:
-        raise Refused(f"The repository {repository} has no branch {branch!r}.", 422)
+    repository = git.check_repository(project.repo_path, settings.VIBE_REPO_ROOTS)
+    if branch not in repository.branches:
+        raise Refused(f"The repository {repository.path} has no branch {branch!r}.", 422)
     if prompt is None:
         prompt = f"{task.title}\n\n{task.description}".strip()
     if "\0" in prompt:

@@ -128,6 +128,20 @@ def test_no_cleanup_after_an_agent_that_changed_nothing(worker: Runner, task: Ta
     assert not attempt.processes.filter(run_reason="cleanupscript").exists()
 
 
+@pytest.mark.parametrize(
+    ("does", "cleanups"), [("true", 0), ("echo > new", 1), ("git commit -q --allow-empty -m new", 1)]
+)
+def test_a_cleanup_that_is_younger_than_the_run_follows_it_too(
+    worker: Runner, task: Task, project: Project, tmp_path: Path, does: str, cleanups: int
+) -> None:
+    run = agent(start(task, f'while [ ! -e "{tmp_path}/gate" ]; do sleep 0.05; done; {does}'))
+    wait_for(lambda: runfiles.folder_of(run.pk).read(runfiles.folder_of(run.pk).state), "the start")
+    Project.objects.filter(pk=project.pk).update(cleanup_script="true")
+    (tmp_path / "gate").touch()
+    ended(run)
+    assert run.task_attempt.processes.filter(run_reason="cleanupscript").count() == cleanups
+
+
 @pytest.mark.parametrize("cleanup", ["", "echo cleaned"])
 def test_a_git_filter_that_does_not_end_holds_up_the_runner_only_for_a_while(
     worker: Runner, task: Task, project: Project, cleanup: str, monkeypatch: pytest.MonkeyPatch
