@@ -42,6 +42,7 @@ class LiveServer:
     `kill()` is kill -9, `stop()` is SIGTERM; `start()` after either is a restart on the same data and port.
     `typed`: started as a person types it; otherwise what it needs is loaded already (tests/zygote.py).
     `through`: the words of a command that becomes the one that it is given; typed too.
+    `new`: as on a new machine, without a database.
     """
 
     def __init__(
@@ -51,9 +52,11 @@ class LiveServer:
         *,
         typed: bool = False,
         through: Sequence[str] = (),
+        new: bool = False,
     ) -> None:
         self.data = data
         self.through = through
+        self.new = new
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.typed = typed or bool(through)
@@ -97,7 +100,7 @@ class LiveServer:
 
     def start(self) -> None:
         self.data.mkdir(parents=True, exist_ok=True)
-        if not self.typed and "DATABASE_URL" not in self.env and not (self.data / "db.sqlite3").exists():
+        if not self.new and "DATABASE_URL" not in self.env and not (self.data / "db.sqlite3").exists():
             for file in migrated():
                 shutil.copy(file, self.data)
         seen = self.log.stat().st_size if self.log.exists() else 0

@@ -30,7 +30,7 @@ def test_the_printed_link_signs_in_once(live_server_process: LiveServer) -> None
 
 
 def test_a_second_start_keeps_the_data_and_gives_a_fresh_link(tmp_path: Path) -> None:
-    with LiveServer(tmp_path / "data", typed=True) as server:
+    with LiveServer(tmp_path / "data", typed=True, new=True) as server:
         first = server.sign_in_link
         headers = {"Authorization": f"Bearer {server.token()}"}
         projects = httpx.get(f"{server.url}/api/projects", headers=headers).json()
