@@ -1,12 +1,12 @@
 """What a person is told of beside the page. The whole browser: a bare engine has no notifications."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, Playwright, expect
+from playwright.sync_api import Browser, BrowserContext, Page, Playwright, expect
 
-from tests.browser.conftest import PATIENCE, Api, launch, open_board, wait_live
+from tests.browser.conftest import PATIENCE, Api, Watched, launch, open_board, wait_live
 from tests.browser.test_line import show, wait_for
 from tests.live import LiveServer
 from tests.needs import CHROMIUM, needs_whole_chromium
@@ -45,15 +45,32 @@ for title, ago in (("Old", timedelta(hours=1)), ("New", timedelta())):
 """
 
 
+@pytest.fixture(scope="module")
+def willing(watched: Watched) -> Iterator[BrowserContext]:
+    """The browser of somebody who wants to be told."""
+    context = watched.open(permissions=["notifications"])
+    context.add_init_script(COUNT_NOTIFICATIONS)
+    yield context
+    context.close()
+
+
+@pytest.fixture
+def tabs(willing: BrowserContext, open_context: Any) -> Callable[[int], list[Page]]:
+    def open_tabs(number: int) -> list[Page]:
+        while len(willing.pages) < number:
+            willing.new_page()
+        return willing.pages[:number]
+
+    return open_tabs
+
+
 @pytest.mark.parametrize("where", ["board", "task"])
-def test_an_end_of_long_ago_is_not_told(api: Api, server: LiveServer, open_context: Any, where: str) -> None:
+def test_an_end_of_long_ago_is_not_told(api: Api, server: LiveServer, tabs: Any, where: str) -> None:
     project = api.project()
     tasks = {title: api.task(project, title) for title in ("Old", "New")}
     for task in tasks.values():
         api.attempt(task, "exit 0")
-    context = open_context(permissions=["notifications"])
-    context.add_init_script(COUNT_NOTIFICATIONS)
-    page = context.new_page()
+    (page,) = tabs(1)
     page.goto(f"/projects/{project}/" if where == "board" else f"/tasks/{tasks['Old']}/")
     wait_live(page)
     show(page, "hidden")
@@ -64,11 +81,9 @@ def test_an_end_of_long_ago_is_not_told(api: Api, server: LiveServer, open_conte
         api("DELETE", f"/api/tasks/{task}")
 
 
-def test_the_end_of_a_run_is_told_once_however_many_tabs(api: Api, open_context: Any) -> None:
+def test_the_end_of_a_run_is_told_once_however_many_tabs(api: Api, tabs: Any) -> None:
     project = api.project("Short work")
-    context = open_context(permissions=["notifications"])
-    context.add_init_script(COUNT_NOTIFICATIONS)
-    pages = [open_board(context.new_page(), project) for _ in range(2)]
+    pages = [open_board(page, project) for page in tabs(2)]
     for page in pages:
         show(page, "hidden")
     states = lambda: sorted(page.evaluate("vibe.live.manager.state") for page in pages)  # noqa: E731
