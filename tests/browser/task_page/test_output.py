@@ -172,12 +172,14 @@ class TestLongLog:
         )
         open_task(page, task, "?view=log")
         expect(line(page, "begun")).to_be_visible()
+        page.evaluate("performance.now = () => 0")  # so many lines are a flood on a slow machine, too
         runs.open_gate("flood")
         expect(line(page, str(LINES))).to_be_in_viewport()
         looks = (
             "performance.getEntriesByType('resource').filter((one) => one.name.includes('first=-')).length"
         )
         assert page.evaluate(looks) > 1  # the first of them opened the page
+        page.evaluate("delete performance.now")
         runs.open_gate("flooded")
         expect(line(page, "over")).to_be_in_viewport()
         page.evaluate("location.hash = '#L5000'")
