@@ -44,6 +44,7 @@ def test_the_server_ends_with_git_and_a_start_goes_on(tmp_path: Path) -> None:
         pids = [int(pid) for file in hanging for pid in file.read_text().split()]
         assert all(map(is_gone, pids))
         (tmp_path / "hang").unlink()
+        server.typed = False
         server.start()
         assert board.ended(second)["status"] == "completed"
         assert "# Test" in board.text(second)
