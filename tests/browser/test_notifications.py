@@ -64,19 +64,21 @@ def tabs(willing: BrowserContext, open_context: Any) -> Callable[[int], list[Pag
     return open_tabs
 
 
-@pytest.mark.parametrize("where", ["board", "task"])
-def test_an_end_of_long_ago_is_not_told(api: Api, server: LiveServer, tabs: Any, where: str) -> None:
+def test_an_end_of_long_ago_is_not_told_by_the_board_nor_by_a_task(
+    api: Api, server: LiveServer, tabs: Any
+) -> None:
     project = api.project()
     tasks = {title: api.task(project, title) for title in ("Old", "New")}
     for task in tasks.values():
         api.attempt(task, "exit 0")
-    (page,) = tabs(1)
-    page.goto(f"/projects/{project}/" if where == "board" else f"/tasks/{tasks['Old']}/")
-    wait_live(page)
-    show(page, "hidden")
+    pages = tabs(2)
+    for page, address in zip(pages, (f"/projects/{project}/", f"/tasks/{tasks['Old']}/"), strict=True):
+        page.goto(address)
+        wait_live(page)
+        show(page, "hidden")
     server.manage("shell", "-v", "0", "-c", ENDS)
-    wait_for(lambda: page.evaluate("told") == ["New"])
-    assert page.title().startswith("(1) ")
+    wait_for(lambda: [page.title()[:4] for page in pages] == ["(1) "] * 2)
+    wait_for(lambda: [title for page in pages for title in page.evaluate("told")] == ["New"])
     for task in tasks.values():
         api("DELETE", f"/api/tasks/{task}")
 
