@@ -35,11 +35,12 @@ settings.load_profile("any machine")
 FIRST = (
     "browser/task_page/test_task.py",
     "browser/test_pages.py",
-    "browser/test_board.py",
+    "browser/board/test_board.py",
     "browser/task_page/test_output.py",
     "browser/test_tabs.py",
     "browser/task_page/test_changes.py",
     "browser/test_line.py",
+    "browser/board/test_dialogs.py",
     "browser/test_notifications.py",
     "browser/test_doctor_page.py",
     "browser/test_task_modules.py",
