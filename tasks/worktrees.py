@@ -63,6 +63,7 @@ def create(project: Project, attempt_id: UUID, title: str, target_branch: str) -
     path, branch = folder_of(attempt_id), branch_of(attempt_id, title)
     base, tip = git.branch_commits(repo, target_branch, branch)
     if base is None:
+        git.check_repository(project.repo_path, settings.VIBE_REPO_ROOTS)  # which may know more
         raise Refused(f"The repository {repo} has no branch {target_branch!r}.", 422)
     _clear_leftovers(repo, path, branch, tip, base)
     with _undone_on_failure(repo, path, branch):

@@ -1,6 +1,7 @@
 """What is recorded when a run ends, and what follows from it. Every way to end comes through `record_end`."""
 
 import logging
+import os
 from pathlib import Path
 from typing import Any, Final
 
@@ -95,7 +96,10 @@ def remember_before(process: ExecutionProcess, folder: RunFolder) -> str:
     """
     worktree = _worktree(process.task_attempt)
     if not _is_followed_by_cleanup(process):
-        return git.commit_of(worktree, "HEAD") or ""
+        head = git.commit_of(worktree, "HEAD")
+        if head is None:  # a branch without a commit; or git cannot work here, and says why
+            git.run("rev-parse", "--git-dir", cwd=worktree)
+        return head or ""
     found = snapshots.take(worktree)
     folder.write(folder.file(_BEFORE), {"head": found.head, "tree": found.tree})
     return found.head
@@ -169,7 +173,8 @@ def _queue_cleanup(attempt: TaskAttempt, process: ExecutionProcess) -> None:
 def _has_changed(process: ExecutionProcess) -> bool:
     folder = runfiles.folder_of(process.pk)
     before = folder.read(folder.file(_BEFORE))
-    if before is None and not process.before_head_commit:  # it never began
+    began = before is not None or os.path.exists(folder.state)
+    if not began or not process.task_attempt.worktree:
         return False
     try:
         with git.at_most(PATIENCE):

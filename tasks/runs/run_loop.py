@@ -182,7 +182,7 @@ class Runner:
             .order_by("created_at")
         )
         self._drop_deleted({row.pk for row in rows})
-        # Launches after the collection: the rows do not say yet how one of them has ended.
+        # The rows are older than the launches that have ended since, and do not say what became of these.
         done = [self._collect(rows), self._finish_launches(), self._stop_asked(rows), self._start_next(rows)]
         self.health.running = len(self._watched)
         return any(done)

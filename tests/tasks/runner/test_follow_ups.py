@@ -45,6 +45,21 @@ def test_what_follows_on_a_deleted_worktree_fails_and_its_log_says_why(
     assert not folder.exists()
 
 
+@pytest.mark.parametrize("cleanup", ["", "echo cleaned"])
+def test_no_agent_starts_where_git_does_not_work(
+    worker: Runner, task: Task, project: Project, cleanup: str
+) -> None:
+    project.cleanup_script = cleanup
+    project.save()
+    attempt = start(task, "true")
+    ended(agent(attempt))
+    os.rename(project.repo_path, f"{project.repo_path}.away")
+    more = ended(runner.follow_up(attempt, "echo working", None))
+    assert more.status == Status.FAILED
+    assert "git cannot work in the worktree: not a git repository" in contents(more, "error")[0]
+    assert not contents(more)
+
+
 def test_the_cleanup_of_a_worktree_that_its_agent_deleted_says_so(
     worker: Runner, task: Task, project: Project
 ) -> None:

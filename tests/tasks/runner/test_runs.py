@@ -129,11 +129,14 @@ def test_no_cleanup_after_an_agent_that_changed_nothing(worker: Runner, task: Ta
 
 
 @pytest.mark.parametrize(
-    ("does", "cleanups"), [("true", 0), ("echo > new", 1), ("git commit -q --allow-empty -m new", 1)]
+    ("setup", "does", "cleanups"),
+    [("", "true", 0), ("", "git commit -q --allow-empty -m new", 1), ("echo > new", "true", 1)],
 )
-def test_a_cleanup_that_is_younger_than_the_run_follows_it_too(
-    worker: Runner, task: Task, project: Project, tmp_path: Path, does: str, cleanups: int
+def test_a_cleanup_that_is_younger_than_the_run_follows_what_is_not_in_its_first_commit(
+    worker: Runner, task: Task, project: Project, tmp_path: Path, setup: str, does: str, cleanups: int
 ) -> None:
+    project.setup_script = setup
+    project.save()
     run = agent(start(task, f'while [ ! -e "{tmp_path}/gate" ]; do sleep 0.05; done; {does}'))
     wait_for(lambda: runfiles.folder_of(run.pk).read(runfiles.folder_of(run.pk).state), "the start")
     Project.objects.filter(pk=project.pk).update(cleanup_script="true")
@@ -285,6 +288,19 @@ def test_the_cleanup_does_not_follow_an_agent_that_was_stopped(
     Path(attempt.worktree or "", "new").touch()
     assert endings.record_end(run, how)
     assert attempt.processes.filter(run_reason="cleanupscript").count() == cleanups
+
+
+def test_no_cleanup_follows_where_the_worktree_was_removed_meanwhile(task: Task, project: Project) -> None:
+    project.cleanup_script = "true"
+    project.save()
+    attempt = attempts.start(task)
+    run = attempt.processes.create(run_reason="codingagent", status="running")
+    folder = runfiles.folder_of(run.pk)
+    folder.make()
+    endings.remember_before(run, folder)
+    attempt.worktree = None
+    assert endings.record_end(run, {"reason": "exited", "exit_code": 1})
+    assert not attempt.processes.filter(run_reason="cleanupscript").exists()
 
 
 # -- bad input ---------------------------------------------------------------------------------
