@@ -274,33 +274,46 @@ def test_a_run_that_ends_leaves_a_finished_task_where_it_is(task: Task, status: 
     assert task.status == status
 
 
-@pytest.mark.parametrize(("how", "cleanups"), [({"reason": "stopped"}, 0), ({"reason": "timeout"}, 1)])
-def test_the_cleanup_does_not_follow_an_agent_that_was_stopped(
-    task: Task, project: Project, how: dict[str, Any], cleanups: int
-) -> None:
+@pytest.fixture
+def cleaned(task: Task, project: Project) -> ExecutionProcess:
+    """A run of an agent that a cleanup script is to follow."""
     project.cleanup_script = "true"
     project.save()
-    attempt = attempts.start(task)
-    run = attempt.processes.create(run_reason="codingagent", status="running")
-    folder = runfiles.folder_of(run.pk)
-    folder.make()
-    endings.remember_before(run, folder)
-    Path(attempt.worktree or "", "new").touch()
+    run = attempts.start(task).processes.create(run_reason="codingagent", status="running")
+    runfiles.folder_of(run.pk).make()
+    return run
+
+
+def cleanups_after(run: ExecutionProcess, **how: Any) -> int:
     assert endings.record_end(run, how)
-    assert attempt.processes.filter(run_reason="cleanupscript").count() == cleanups
+    return run.task_attempt.processes.filter(run_reason="cleanupscript").count()
 
 
-def test_no_cleanup_follows_where_the_worktree_was_removed_meanwhile(task: Task, project: Project) -> None:
-    project.cleanup_script = "true"
-    project.save()
-    attempt = attempts.start(task)
-    run = attempt.processes.create(run_reason="codingagent", status="running")
-    folder = runfiles.folder_of(run.pk)
-    folder.make()
-    endings.remember_before(run, folder)
-    attempt.worktree = None
-    assert endings.record_end(run, {"reason": "exited", "exit_code": 1})
-    assert not attempt.processes.filter(run_reason="cleanupscript").exists()
+@pytest.mark.parametrize(("reason", "cleanups"), [("stopped", 0), ("timeout", 1)])
+def test_the_cleanup_does_not_follow_an_agent_that_was_stopped(
+    cleaned: ExecutionProcess, reason: str, cleanups: int
+) -> None:
+    endings.remember_before(cleaned, runfiles.folder_of(cleaned.pk))
+    Path(cleaned.task_attempt.worktree or "", "new").touch()
+    assert cleanups_after(cleaned, reason=reason) == cleanups
+
+
+def test_no_cleanup_follows_where_the_worktree_was_removed_meanwhile(cleaned: ExecutionProcess) -> None:
+    endings.remember_before(cleaned, runfiles.folder_of(cleaned.pk))
+    cleaned.task_attempt.worktree = None
+    assert cleanups_after(cleaned, reason="exited", exit_code=1) == 0
+
+
+@pytest.mark.parametrize("began", [True, False])
+def test_a_cleanup_follows_a_run_that_began_also_on_a_branch_without_a_commit(
+    cleaned: ExecutionProcess, began: bool
+) -> None:
+    worktree = Path(cleaned.task_attempt.worktree or "")
+    git(worktree, "checkout", "-q", "--orphan", "empty")
+    folder = runfiles.folder_of(cleaned.pk)
+    if began:
+        folder.write(folder.state, {})
+    assert cleanups_after(cleaned, reason="exited", exit_code=0) == began
 
 
 # -- bad input ---------------------------------------------------------------------------------
