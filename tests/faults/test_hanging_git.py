@@ -42,7 +42,7 @@ def test_the_server_ends_with_git_and_a_start_goes_on(tmp_path: Path) -> None:
         assert server.stop() == 0
         assert time.monotonic() - began < git.LAST_SECONDS + 10
         pids = [int(pid) for file in hanging for pid in file.read_text().split()]
-        assert all(map(is_gone, pids))
+        wait_for(lambda: all(map(is_gone, pids)), "the end of what was killed", deadline=git.LAST_SECONDS)
         (tmp_path / "hang").unlink()
         server.typed = False
         server.start()
