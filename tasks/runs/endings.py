@@ -125,21 +125,21 @@ def move_task(task_id: Any, status: str, *, unless: tuple[str, ...] = ()) -> Non
     task.save(update_fields=["status", "position", "updated_at"])
 
 
+def agent_is_over(attempt: TaskAttempt) -> None:
+    """Moves the card to review, unless an agent still runs: what ended, or was taken back, only waited behind it."""
+    if not attempt.processes.filter(status=Status.RUNNING, run_reason=RunReason.CODINGAGENT).exists():
+        move_task(attempt.task_id, TaskStatus.INREVIEW, unless=(TaskStatus.DONE, TaskStatus.CANCELLED))
+
+
 def _follow_on(process: ExecutionProcess, status: str, changed: bool) -> None:
     attempt = process.task_attempt
     if process.run_reason == RunReason.SETUPSCRIPT and status != Status.COMPLETED:
         _drop_waiting(attempt, status)
-        _agent_is_over(attempt)
+        agent_is_over(attempt)
     elif process.run_reason == RunReason.CODINGAGENT:
-        _agent_is_over(attempt)
+        agent_is_over(attempt)
         if changed and status in (Status.COMPLETED, Status.FAILED):
             _queue_cleanup(attempt, process)
-
-
-def _agent_is_over(attempt: TaskAttempt) -> None:
-    if attempt.processes.filter(status=Status.RUNNING, run_reason=RunReason.CODINGAGENT).exists():
-        return  # what ended only waited behind it
-    move_task(attempt.task_id, TaskStatus.INREVIEW, unless=(TaskStatus.DONE, TaskStatus.CANCELLED))
 
 
 def _drop_waiting(attempt: TaskAttempt, status: str) -> None:

@@ -111,16 +111,13 @@ def edit_queued(process: ExecutionProcess, prompt: str) -> ExecutionProcess:
 
 def withdraw(process: ExecutionProcess) -> None:
     """Takes a waiting run back, as if it had never been asked for. Raises Refused once it runs."""
-    attempt = process.task_attempt
     with transaction.atomic():
         # Claimed and deleted are both one conditional statement, so a run is either started or taken back.
         taken = ExecutionProcess.objects.filter(pk=process.pk, status=Status.QUEUED).delete()[0]
         if not taken:
             raise Refused("This run does not wait any more.", 409)
-        if not attempt.processes.filter(status__in=_ACTIVE).exists():
-            endings.move_task(
-                attempt.task_id, TaskStatus.INREVIEW, unless=(TaskStatus.DONE, TaskStatus.CANCELLED)
-            )
+        if process.run_reason == RunReason.CODINGAGENT:
+            endings.agent_is_over(process.task_attempt)
 
 
 def stop(process: ExecutionProcess, user: User | None) -> None:

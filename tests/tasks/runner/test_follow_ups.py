@@ -135,6 +135,26 @@ def test_a_follow_up_that_is_taken_back_leaves_the_card_in_review(task: Task) ->
     assert status_of(task) == "inreview"
 
 
+@pytest.mark.parametrize("reason", ["setupscript", "cleanupscript", "devserver"])
+def test_a_follow_up_that_is_taken_back_while_no_agent_runs_leaves_the_card_in_review(
+    task: Task, reason: str
+) -> None:
+    attempt = start(task, "true")
+    attempt.processes.update(status=Status.COMPLETED)
+    ExecutionProcess.objects.create(task_attempt=attempt, run_reason=reason, status=Status.RUNNING)
+    runner.withdraw(runner.follow_up(attempt, "more", None))
+    assert status_of(task) == "inreview"
+
+
+def test_a_development_server_that_is_taken_back_leaves_the_card_where_it_is(task: Task) -> None:
+    Project.objects.update(dev_script="true")
+    attempt = start(Task.objects.get(pk=task.pk), "true")
+    attempt.processes.update(status=Status.COMPLETED)
+    Task.objects.filter(pk=task.pk).update(status="todo")
+    runner.withdraw(runner.start_devserver(attempt, None))
+    assert status_of(task) == "todo"
+
+
 def test_a_follow_up_waits_for_the_setup_that_failed_before(
     worker: Runner, task: Task, project: Project
 ) -> None:
