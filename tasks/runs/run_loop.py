@@ -231,7 +231,8 @@ class Runner:
         """The supervisor died without a word: ends what it left behind, and says so in its place."""
         state = folder.read(folder.state) or {}
         marker = f"{launch.RUN_VARIABLE}={process.pk}"
-        strays = processes.of_run(marker, state.get("child"))
+        child, born = state.get("child"), state.get("child_start_time")
+        strays = processes.of_run(marker, (child, born) if child and born else None)
         for stray in strays:
             processes.send(stray, signal.SIGKILL)
         logger.error("The supervisor of run %s died; %d processes ended.", process.pk, len(strays))

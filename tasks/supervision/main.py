@@ -167,10 +167,12 @@ class Supervisor:
     def _write_state(self) -> None:
         me = processes.look(os.getpid())
         family = self._family
+        born = processes.look(family.pid) if family else None
         state = {
             "pid": os.getpid(),
             "start_time": me.start_time if me else 0,
             "child": family.pid if family else None,
+            "child_start_time": born.start_time if born else 0,
             "started_at": self._started_at,
         }
         with contextlib.suppress(OSError):  # a full disk: the lock still proves that this process lives

@@ -59,14 +59,27 @@ def descendants(root: int) -> list[Process]:
     return found
 
 
-def of_run(marker: str, session: int | None = None) -> list[Process]:
-    """Processes with `marker` ("NAME=value") in the environment they were started with, or in that session."""
-    wanted = marker.encode()
+def of_run(marker: str, leader: tuple[int, int] | None = None) -> list[Process]:
+    """Processes with `marker` ("NAME=value") in the environment they were started with, or in the session of this
+    leader (pid and start time)."""
+    wanted, found = marker.encode(), everything()
+    members = _session(found, *leader) if leader else set()
     return [
         process
-        for process in everything().values()
-        if process.pid != os.getpid() and (process.session == session or wanted in _environment(process.pid))
+        for process in found.values()
+        if process.pid != os.getpid() and (process.pid in members or wanted in _environment(process.pid))
     ]
+
+
+def _session(found: dict[int, Process], leader: int, start_time: int) -> set[int]:
+    """Its pids. Once all of it is gone, or the machine has started anew, its number may be another session's."""
+    if leader in found and found[leader].start_time != start_time:
+        return set()
+    return {
+        process.pid
+        for process in found.values()
+        if process.session == leader and process.start_time >= start_time
+    }
 
 
 def _environment(pid: int) -> list[bytes]:

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,8 @@ import pytest
 from tasks.models import ExecutionProcess, Task
 from tasks.runs import launch, runfiles
 from tasks.runs.run_loop import Runner
-from tests.runs import Run, is_gone, wait_for
+from tasks.supervision import processes
+from tests.runs import Run, goes_on, is_gone, wait_for
 from tests.tasks.runner.conftest import (
     Status,
     agent,
@@ -84,6 +86,32 @@ def test_a_run_whose_supervisor_was_killed_is_interrupted(worker: Runner, task: 
         wait_for(
             lambda pid=pid: is_gone(int(pid)), "the end of a grandchild, found by its session or environment"
         )
+
+
+@pytest.mark.parametrize("leader_lives", [True, False])
+def test_a_session_that_has_the_number_of_an_ended_one_is_left_alone(task: Task, leader_lives: bool) -> None:
+    """As after a new start of the machine, which gives the same numbers again."""
+    process = agent(start(task, "true"))
+    ExecutionProcess.objects.filter(pk=process.pk).update(status=Status.RUNNING)
+    script = "sleep 600 & echo $!" + ("; wait" if leader_lives else "")
+    leader = subprocess.Popen(["sh", "-c", script], start_new_session=True, stdout=subprocess.PIPE, text=True)
+    assert leader.stdout is not None
+    stranger = int(leader.stdout.readline())
+    if not leader_lives:
+        leader.wait()
+    born = processes.everything()[stranger].start_time + (1 if leader_lives else 1000)
+    folder = runfiles.folder_of(process.pk)
+    folder.make()
+    folder.write(folder.state, {"pid": 2**22, "start_time": 1, "child": leader.pid, "child_start_time": born})
+    worker = Runner()
+    worker.start()
+    try:
+        assert ended(process).status == Status.INTERRUPTED
+        assert goes_on(stranger)
+    finally:
+        worker.stop()
+        os.kill(stranger, signal.SIGKILL)
+        leader.wait()
 
 
 def test_deleting_the_record_stops_the_run(worker: Runner, task: Task) -> None:
