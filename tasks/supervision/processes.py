@@ -16,12 +16,13 @@ class Process:
 
 
 def look(pid: int) -> Process | None:
-    """One process, or None where there is none (a zombie is none: it only waits to be reaped)."""
+    """One process, or None where there is none (a zombie is none: it only waits to be reaped) or it is another
+    account's and /proc hides those."""
     try:
         with open(f"/proc/{pid}/stat", "rb") as file:
             # The name, in brackets, may itself hold brackets and spaces.
             fields = file.read().rpartition(b")")[2].split()
-    except (FileNotFoundError, ProcessLookupError):
+    except (FileNotFoundError, ProcessLookupError, PermissionError):
         return None
     if not fields or fields[0] in b"ZX":
         return None

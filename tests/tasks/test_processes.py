@@ -5,6 +5,7 @@ import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -44,6 +45,22 @@ def test_what_waits_to_be_reaped_is_no_process(sleeper: "subprocess.Popen[bytes]
     wait_for(lambda: processes.look(sleeper.pid) is None, "the end")
     assert Path(f"/proc/{sleeper.pid}").exists()
     assert not processes.send((sleeper.pid, began), signal.SIGTERM)
+
+
+def test_what_a_proc_hides_is_passed_over(
+    sleeper: "subprocess.Popen[bytes]", monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As with `hidepid=1`, and `ProtectProc=noaccess` of systemd: all pids are listed, others' cannot be read."""
+
+    def look_at_mine(path: str, *how: str) -> Any:
+        if path == f"/proc/{sleeper.pid}/stat":
+            raise PermissionError
+        return open(path, *how)
+
+    monkeypatch.setattr(processes, "open", look_at_mine, raising=False)
+    found = processes.everything()
+    assert os.getpid() in found
+    assert sleeper.pid not in found
 
 
 def test_a_supervisor_whose_pid_is_another_process_now_is_known_by_its_lock(tmp_path: Path) -> None:
