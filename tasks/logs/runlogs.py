@@ -26,11 +26,13 @@ _LONGEST_OFFSET: Final = 18
 """Python itself refuses to read a number of very many digits."""
 PARTIAL: Final = b',"partial":true}\n'
 """How the record of a line that goes on ends."""
+_BEGINNING: Final = b'{"type":"'
 
 
 def is_record(line: bytes) -> bool:
     """False for what is no record of ours: half a line that a dying disk left, or what somebody typed in."""
-    return line.startswith(b'{"type":"') and line.endswith((b'Z"}\n', PARTIAL))
+    # Quotes in a content are escaped, so a second beginning is that of the next record, behind half of a torn one.
+    return line.rfind(_BEGINNING) == 0 and line.endswith((b'Z"}\n', PARTIAL)) and b"\0" not in line
 
 
 @dataclass
@@ -168,9 +170,10 @@ def download(process: ExecutionProcess) -> StreamingHttpResponse:
 async def _text(file: LogReader) -> AsyncIterator[bytes]:
     position = 0
     while True:
-        position, text = await asyncio.to_thread(_text_block, file, position)
-        if not text:
+        end, text = await asyncio.to_thread(_text_block, file, position)
+        if end == position:
             return
+        position = end
         yield text
 
 

@@ -71,6 +71,8 @@ class LogFile:
             self._restore()
         elif found.st_size < self._size:
             lost, self._size = self._size - found.st_size, found.st_size
+            if self._torn():
+                self._put(b"\n")  # what follows does not go on a record of which the end is gone
             self.say(f"Somebody cut this log: {lost} bytes of it are gone.")
 
     def give_up(self) -> None:

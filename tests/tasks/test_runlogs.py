@@ -226,6 +226,23 @@ async def test_half_a_record_is_not_sent_and_garbage_is_passed_over(process: Exe
     assert contents(await read_all(process)) == ["one"]
 
 
+@pytest.mark.parametrize("torn", [b'{"type":"stdout","content":"a', b'{"type":"stdout","content":"a\0\0'])
+def test_what_was_written_behind_half_a_record_is_passed_over_with_it(
+    process: ExecutionProcess, torn: bytes
+) -> None:
+    write(process, "one")
+    scribble(process, torn)
+    if torn.endswith(b"\0"):
+        scribble(process, b'","timestamp":"2026-01-01T00:00:00.000000Z"}\n')
+    else:
+        write(process, "lost")
+    write(process, 'says {"type":"', "two")
+    kept = ["one", 'says {"type":"', "two"]
+    assert [one["content"] for one in runlogs.page(process, before=None, after=None, limit=9)] == kept
+    end(process)
+    assert contents(asyncio.run(read_all(process))) == kept
+
+
 async def test_a_compressed_log_reads_as_before(process: ExecutionProcess) -> None:
     await asyncio.to_thread(write, process, *(f"{n} {'x' * 300}" for n in range(5000)))
     await asyncio.to_thread(end, process)
@@ -308,6 +325,14 @@ async def test_the_download_is_what_was_printed(process: ExecutionProcess) -> No
     response = runlogs.download(process)
     text = b"".join([part async for part in response]).decode()
     assert text == "name? Ada\n" + "line é\n" * 50_000
+
+
+async def test_the_download_goes_on_behind_much_garbage(process: ExecutionProcess) -> None:
+    await asyncio.to_thread(write, process, "one")
+    await asyncio.to_thread(scribble, process, b"garbage\n" * 100_000)
+    await asyncio.to_thread(write, process, "two")
+    text = b"".join([part async for part in runlogs.download(process)])
+    assert text == b"one\ntwo\n"
 
 
 # -- conversation ------------------------------------------------------------------------------
