@@ -15,6 +15,7 @@ An entry is `{"kind", "role", "text", "tool", "result", "usage", "timestamp"}`:
 """
 
 import re
+from collections.abc import Iterator
 from typing import Any, Final
 
 import orjson
@@ -47,12 +48,23 @@ def session_of(log: str, style: str) -> str:
             head = file.read(_HEAD_BYTES)
     except FileNotFoundError:
         return ""
-    for line in head.splitlines():
-        said = _json(_json(line).get("content", ""))
+    for line in _whole_lines(head):
+        said = _json(line)
         for name in ("session_id", "thread_id", "sessionID"):
             if isinstance(said.get(name), str) and _SESSION.fullmatch(said[name]):
                 return str(said[name])
     return ""
+
+
+def _whole_lines(head: bytes) -> Iterator[str]:
+    """The lines on standard output, those that came in parts put together."""
+    line = ""
+    for record in map(_json, head.splitlines()):
+        if record.get("type") == "stdout":
+            line += str(record.get("content", ""))
+            if not record.get("partial"):
+                yield line
+                line = ""
 
 
 def _of_line(content: str, style: str) -> list[Entry] | None:

@@ -152,6 +152,16 @@ def test_standard_error_and_the_boards_own_words_keep_their_kind() -> None:
         assert [(one["kind"], one["text"], one["timestamp"]) for one in found] == [(expected, "words", STAMP)]
 
 
+def test_the_session_is_found_in_a_line_that_came_in_parts(tmp_path: Path) -> None:
+    log, line = tmp_path / "log.jsonl", '{"type":"system","subtype":"init","session_id":"s1"}'
+    log.write_bytes(
+        record("stdout", line[:20], STAMP, partial=True)
+        + record("stderr", "a warning", STAMP)
+        + record("stdout", line[20:], STAMP)
+    )
+    assert conversation.session_of(str(log), "claude") == "s1"
+
+
 @pytest.mark.parametrize(
     ("name", "session"),
     [
