@@ -14,8 +14,7 @@ from events import sse
 from events.logs import Reader
 from events.store import Batch, MsgStore
 from events.wheel import close_connections
-from tasks.logs import conversation
-from tasks.logs.runlogs import PARTIAL, groups, is_record, style_of
+from tasks.logs.runlogs import PARTIAL, entries_of, groups, is_record, style_of
 from tasks.models import ExecutionProcess, ProcessStatus
 from tasks.runs import runfiles
 from tasks.supervision.logreader import BLOCK, LogReader
@@ -198,11 +197,7 @@ class RunLog:
     def _conversation(self, position: int, count: int, skip: int) -> Batch:
         parts = []
         for group in groups(self._file, position, count, over=self._end):
-            found = [
-                entry for record in group.records for entry in conversation.normalise(record, self._style)
-            ]
-            for number, entry in enumerate(found[skip:], skip + 1):
-                place = str(group.end) if number == len(found) else f"{group.start}~{number}"
+            for place, entry in entries_of(group, self._style, skip):
                 parts.append(sse.json_frame(entry, f"{self.prefix}.{place}"))
             position, skip = group.end, 0
         return Batch(b"".join(parts), position)

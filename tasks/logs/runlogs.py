@@ -7,6 +7,7 @@ the cursor after n of them. A record whose line goes on in the next one of its t
 
 import asyncio
 import itertools
+from collections import deque
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, replace
 from typing import Any, Final
@@ -17,11 +18,14 @@ from django.http import StreamingHttpResponse
 from tasks import executors
 from tasks.errors import Refused
 from tasks.logs import conversation
+from tasks.logs.formats import Entry
 from tasks.models import ExecutionProcess
 from tasks.runs import runfiles
 from tasks.supervision.logreader import BLOCK, LogReader
 
 _MOST_IN_GROUP: Final = 200
+_MOST_PARTS: Final = 1000
+"""Whatever shows its progress on a line that never ends would make ever longer groups, read anew at each look."""
 _LONGEST_OFFSET: Final = 18
 """Python itself refuses to read a number of very many digits."""
 PARTIAL: Final = b',"partial":true}\n'
@@ -42,6 +46,7 @@ class Group:
     start: int
     end: int
     records: list[dict[str, Any]]
+    parts: int = 0
 
 
 def groups(file: LogReader, position: int, count: int = BLOCK, over: int | None = None) -> Iterator[Group]:
@@ -53,7 +58,7 @@ def groups(file: LogReader, position: int, count: int = BLOCK, over: int | None 
             position += len(line)
             if is_record(line):
                 _add(group, open_lines, orjson.loads(line))
-            if not open_lines or len(group.records) >= _MOST_IN_GROUP:
+            if not open_lines or len(group.records) >= _MOST_IN_GROUP or group.parts >= _MOST_PARTS:
                 yield replace(group, end=position)
                 group = Group(position, position, [])
                 open_lines.clear()
@@ -64,6 +69,7 @@ def groups(file: LogReader, position: int, count: int = BLOCK, over: int | None 
 
 
 def _add(group: Group, open_lines: dict[str, dict[str, Any]], record: dict[str, Any]) -> None:
+    group.parts += 1
     goes_on = record.pop("partial", False)
     line = open_lines.pop(record["type"], None)
     if line is None:
@@ -99,13 +105,15 @@ def page(
 ) -> list[dict[str, Any]]:
     """Records in their order, each with its `id`: the newest where no cursor is given. Raises Refused."""
     file = LogReader(runfiles.folder_of(process.pk).path)
+    if view == "conversation":
+        return _conversation_page(process, file, before, after, limit)
     low = _offset(process, file, after) if after else None
     high = _offset(process, file, before) if before else None
     if high is not None and before != f"{process.pk.hex[:8]}.end":
         high = file.back(high, 1)  # not the record itself whose id was given
     if low is None:
         low = file.back(file.end() if high is None else high, limit)
-    return list(itertools.islice(_records(process, file, low, high, view), limit))
+    return list(itertools.islice(_records(process, file, low, high), limit))
 
 
 def _offset(process: ExecutionProcess, file: LogReader, cursor: str) -> int:
@@ -120,33 +128,65 @@ def _offset(process: ExecutionProcess, file: LogReader, cursor: str) -> int:
 
 
 def _records(
-    process: ExecutionProcess, file: LogReader, low: int, high: int | None, view: str
+    process: ExecutionProcess, file: LogReader, low: int, high: int | None
 ) -> Iterator[dict[str, Any]]:
-    if view == "conversation":
-        yield from _entries(process, file, low, high)
-        return
     for end, record in records(file, low):
         if high is not None and end > high:
             return
         yield {"id": cursor_at(process, end, partial="partial" in record), **record}
 
 
+def _conversation_page(
+    process: ExecutionProcess, file: LogReader, before: str | None, after: str | None, limit: int
+) -> list[dict[str, Any]]:
+    high = _offset(process, file, before) if before else file.end()
+    stop = high + 1 if before and _entries_before(before) else high
+
+    def entries(low: int, skip: int = 0) -> Iterator[dict[str, Any]]:
+        found = _entries(process, file, low, stop, skip)
+        return itertools.takewhile(lambda entry: entry["id"] != before, found)
+
+    if after:
+        return list(itertools.islice(entries(_offset(process, file, after), _entries_before(after)), limit))
+    records = limit
+    while True:  # a record may make no entry
+        low = file.back(high, records)
+        newest = deque(entries(low), maxlen=limit)
+        if len(newest) == limit or low == 0:
+            return list(newest)
+        records *= 4
+
+
+def _entries_before(cursor: str) -> int:
+    """How many entries of its group a cursor of the conversation view has behind it."""
+    count = cursor.partition("~")[2]
+    return int(count) if count.isdecimal() and len(count) <= _LONGEST_OFFSET else 0
+
+
 def _entries(
-    process: ExecutionProcess, file: LogReader, low: int, high: int | None
+    process: ExecutionProcess, file: LogReader, low: int, stop: int, skip: int
 ) -> Iterator[dict[str, Any]]:
+    """From the group that begins at `low` on, but for those that begin at `stop` or behind it."""
     style = style_of(process.task_attempt.executor)
     over = file.end() if process.ended else None
     while True:
         position = low
         for group in groups(file, low, over=over):
-            if high is not None and group.end > high:
+            if group.start >= stop:
                 return
             low = group.end
-            for record in group.records:
-                for entry in conversation.normalise(record, style):
-                    yield {"id": cursor_at(process, low), **entry}
+            for place, entry in entries_of(group, style, skip):
+                yield {"id": f"{process.pk.hex[:8]}.{place}", **entry}
+            skip = 0
         if low == position:
             return
+
+
+def entries_of(group: Group, style: str, skip: int = 0) -> Iterator[tuple[str, Entry]]:
+    """The entries that a group makes, but for the first `skip`, each with its place in a cursor."""
+    found = [entry for record in group.records for entry in conversation.normalise(record, style)]
+    for number, entry in enumerate(found[skip:], skip + 1):
+        yield str(group.end) if number == len(found) else f"{group.start}~{number}", entry
 
 
 def records(file: LogReader, position: int) -> Iterator[tuple[int, dict[str, Any]]]:

@@ -402,3 +402,40 @@ def test_conversation_pages(process: ExecutionProcess) -> None:
     write(process, *_TALK)
     found = runlogs.page(process, before=None, after=None, limit=10, view="conversation")
     assert [one["kind"] for one in found] == ["system", "message", "tool", "raw"]
+
+
+async def test_conversation_pages_join_without_gap_or_repeat(process: ExecutionProcess) -> None:
+    def prepare() -> None:
+        Executor.objects.create(name="talker", argv=["talker"], output_format="claude")
+        write(process, *_TALK * 3, '{"type":"system","subtype":"thinking_tokens"}')
+        end(process)
+        process.refresh_from_db()
+
+    def page(before: str | None = None, after: str | None = None, limit: int = 100) -> list[dict[str, Any]]:
+        return runlogs.page(process, before=before, after=after, limit=limit, view="conversation")
+
+    await asyncio.to_thread(prepare)
+    whole = await asyncio.to_thread(page)
+    assert len(whole) == 12
+    assert [one["id"] for one in whole] == [
+        one["id"] for one in (await read_all(process, view="conversation"))[:-1]
+    ]
+    for limit in (1, 2, 5):
+        assert await asyncio.to_thread(page, limit=limit) == whole[-limit:]
+        for index, entry in enumerate(whole):
+            assert await asyncio.to_thread(page, after=entry["id"], limit=limit) == whole[index + 1 :][:limit]
+            earlier = await asyncio.to_thread(page, before=entry["id"], limit=limit)
+            assert earlier == whole[max(0, index - limit) : index]
+
+
+async def test_a_line_that_never_ends_is_shown_in_parts_of_the_conversation(
+    process: ExecutionProcess,
+) -> None:
+    def prepare() -> None:
+        for number in range(2500):
+            write(process, f"{number}%\r", partial=True)
+        end(process)
+
+    await asyncio.to_thread(prepare)
+    texts = [json.loads(one["data"])["text"] for one in (await read_all(process, view="conversation"))[:-1]]
+    assert [text.count("\r") for text in texts] == [1000, 1000, 500]
