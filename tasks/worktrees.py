@@ -183,7 +183,11 @@ def copy_files(repo: Path, path: Path, patterns: str) -> list[str]:
                 f"Not copied: {pattern} (only paths inside the repository are, and none of git's own)"
             )
             continue
-        found = [file for match in sorted(repo.glob(pattern.rstrip("/"))) for file in _files(match)]
+        try:
+            found = [file for match in sorted(repo.glob(pattern.rstrip("/"))) for file in _files(match)]
+        except (ValueError, IndexError) as error:  # the latter of "."
+            notes.append(f"Not copied: {pattern} (it is no pattern: {error})")
+            continue
         if not found:
             notes.append(f"Not copied: {pattern} (there is no such file)")
         notes += [note for file in found if (note := _copy(repo, file, path))]

@@ -138,6 +138,12 @@ class TestCopyFiles:
         made = worktrees.create(project_on(repository, copy_files="README.md"), uuid4(), "x", "main")
         assert (made.path / "README.md").read_text() == "# Test\n"
 
+    def test_what_is_no_pattern_is_noted(self, repository: Path) -> None:
+        (repository / ".env").write_text("A=1")
+        made = worktrees.create(project_on(repository, copy_files="./\n.env"), uuid4(), "x", "main")
+        assert made.path.joinpath(".env").exists()
+        assert made.notes[0].startswith("Not copied: ./ (it is no pattern")
+
     def test_no_link_of_the_worktree_leads_a_copy_out_of_it(self, repository: Path, tmp_path: Path) -> None:
         outside = tmp_path / "outside"
         outside.mkdir()
