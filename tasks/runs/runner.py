@@ -60,13 +60,12 @@ def start_attempt(
 
 def follow_up(attempt: TaskAttempt, prompt: str, user: User | None) -> ExecutionProcess:
     """Queues the agent's next run in the same worktree; at most one waits at a time. Raises Refused."""
-    _require_open(attempt)
     _installed(attempt.executor)
     if not prompt.strip() or "\0" in prompt:
         raise Refused("A follow-up needs a prompt.", 422)
     with transaction.atomic():
-        # The lock makes two people who press at once queue one follow-up, not two.
-        projects.hold(attempt)
+        # The lock makes two people who press at once queue one follow-up, not two, and none beside a merge.
+        _require_open(projects.hold(attempt))
         agents = attempt.processes.filter(run_reason=RunReason.CODINGAGENT)
         if agents.filter(status=Status.QUEUED).exists():
             raise Refused("A follow-up waits already: edit that one, or take it back.", 409)
@@ -81,12 +80,11 @@ def follow_up(attempt: TaskAttempt, prompt: str, user: User | None) -> Execution
 
 def start_devserver(attempt: TaskAttempt, user: User | None) -> ExecutionProcess:
     """Runs the project's dev script beside the agent; one at a time in an attempt. Raises Refused."""
-    _require_open(attempt)
     script = attempt.task.project.dev_script
-    if not script.strip():
-        raise Refused("The project has no dev script.", 409)
     with transaction.atomic():
-        projects.hold(attempt)
+        _require_open(projects.hold(attempt))
+        if not script.strip():
+            raise Refused("The project has no dev script.", 409)
         if attempt.processes.filter(run_reason=RunReason.DEVSERVER, status__in=_ACTIVE).exists():
             raise Refused("The development server of this attempt runs already.", 409)
         process = _queue(attempt, RunReason.DEVSERVER, script, user)
@@ -176,7 +174,6 @@ def _installed(name: str) -> executors.Definition:
 
 
 def _require_open(attempt: TaskAttempt) -> None:
-    attempt.refresh_from_db()
     if attempt.outcome != TaskAttempt.Outcome.OPEN:
         raise Refused(f"This attempt is {attempt.outcome}: start a new one.", 409)
 

@@ -2,11 +2,13 @@
 
 import os
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import orjson
 import pytest
+from django.db import connection
 
 from tasks.errors import Refused
 from tasks.models import ExecutionProcess, Executor, Project, Task, TaskAttempt
@@ -133,6 +135,33 @@ def test_a_follow_up_that_is_taken_back_leaves_the_card_in_review(task: Task) ->
     assert status_of(task) == "inprogress"
     runner.withdraw(waiting)
     assert status_of(task) == "inreview"
+
+
+def test_nothing_is_queued_in_an_attempt_that_was_merged_a_moment_ago(task: Task) -> None:
+    Project.objects.update(dev_script="true")
+    attempt = start(Task.objects.get(pk=task.pk), "true")
+    attempt.processes.update(status=Status.COMPLETED)
+    Task.objects.filter(pk=task.pk).update(status="done")
+
+    def merge_first(execute: Any, sql: str, *arguments: Any) -> Any:
+        if sql.startswith("BEGIN"):
+            with ThreadPoolExecutor(1) as another:
+                another.submit(merge).result(20)
+        return execute(sql, *arguments)
+
+    def merge() -> None:
+        TaskAttempt.objects.filter(pk=attempt.pk).update(outcome="merged")
+        connection.close()
+
+    for queue in (
+        lambda: runner.follow_up(attempt, "more", None),
+        lambda: runner.start_devserver(attempt, None),
+    ):
+        TaskAttempt.objects.filter(pk=attempt.pk).update(outcome="open")
+        with connection.execute_wrapper(merge_first), pytest.raises(Refused, match="is merged"):
+            queue()
+    assert status_of(task) == "done"
+    assert not attempt.processes.filter(status=Status.QUEUED).exists()
 
 
 @pytest.mark.parametrize("reason", ["setupscript", "cleanupscript", "devserver"])
