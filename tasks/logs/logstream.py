@@ -34,6 +34,8 @@ class RunLog:
 
     While somebody reads, the file's size is looked at every POLL_SECONDS; what it grew by goes into the ring,
     in blocks, for those who are at the end. Others read the file. Encoding is done in a thread, block by block.
+
+    A position is an offset in the file, and as much more as lies behind the positions before somebody last cut it.
     """
 
     def __init__(self, process_id: str) -> None:
@@ -44,7 +46,8 @@ class RunLog:
         self._folder = runfiles.folder_of(process_id)
         self._file = LogReader(self._folder.path)
         self._style = ""
-        self._end: int | None = None  # the offset behind the last record, once the run is over
+        self._base = 0  # the position of the file's first byte
+        self._end: int | None = None  # the position behind the last record, once the run is over
         self._farewell = b""
         self._bounds: set[int] = set()  # the positions between the ring's blocks
         self._shared: OrderedDict[tuple[int, int, str], Batch] = OrderedDict()
@@ -68,15 +71,19 @@ class RunLog:
         return cursor == f"{self.prefix}.end" and (self._end is not None or self._has_exit())
 
     async def start(self, cursor: str | None, reader: Reader) -> Batch:
-        place, skip, reason = 0, 0, ""
+        # Taken before the place is looked for: the log may be cut meanwhile.
+        base, place, skip, reason = self._base, 0, 0, ""
         if cursor is None or cursor == self.origin:
             place = await asyncio.to_thread(self._first, reader)
         else:
             place, skip, reason = await asyncio.to_thread(self._place, cursor, reader)
-        batch = await self.read(place, reader, skip)
+        batch = await self.read(base + place, reader, skip)
         return batch._replace(data=sse.reset(reason, self.origin) + batch.data) if reason else batch
 
     async def read(self, position: int, reader: Reader, skip: int = 0) -> Batch:
+        if position < self._base:
+            batch = await self.start(None, reader)
+            return batch._replace(data=sse.reset("the log was cut", self.origin) + batch.data)
         if self._end is not None and position >= self._end:
             return Batch(self._farewell, self._end + 1, finished=True)
         if reader.parameters.get("view") == "conversation":
@@ -103,7 +110,7 @@ class RunLog:
             return found
         make = self._conversation if view else self._frames
         batch = await asyncio.to_thread(
-            make, position, min(BLOCK, limit - position) if not view else BLOCK, skip
+            make, self._base, position, min(BLOCK, limit - position) if not view else BLOCK, skip
         )
         if view == "" and batch.data:
             self._shared[key] = batch
@@ -135,6 +142,8 @@ class RunLog:
         since_status, patience = 0.0, POLL_SECONDS
         while self._end is None:
             try:
+                if self._was_cut(position - self._base):
+                    position = await self._start_over()
                 batch = await self._what_follows(position)
                 if batch is not None:
                     position = batch.position
@@ -152,10 +161,27 @@ class RunLog:
                 await asyncio.sleep(_RETRY_SECONDS)
             await asyncio.sleep(POLL_SECONDS)
 
+    def _was_cut(self, offset: int) -> bool:
+        if self._file.size() >= offset:
+            return False
+        try:
+            return os.stat(self._file.path).st_size < offset
+        except (FileNotFoundError, NotADirectoryError):  # deleted: the supervisor puts it back whole
+            return False
+
+    async def _start_over(self) -> int:
+        """Somebody cut the file: all readers begin anew, with what is left of it."""
+        end = await asyncio.to_thread(self._file.end)
+        self._base = self.store.last + 1
+        self._shared.clear()
+        self._bounds = {self._base + end}
+        self.store.start_over(self._base + end)
+        return self._base + end
+
     async def _what_follows(self, position: int) -> Batch | None:
-        if self._file.size() <= position:
+        if self._file.size() <= position - self._base:
             return None
-        batch = await asyncio.to_thread(self._frames, position, BLOCK, 0)
+        batch = await asyncio.to_thread(self._frames, self._base, position, BLOCK, 0)
         return batch if batch.position > position else None
 
     def _has_exit(self) -> bool:
@@ -169,7 +195,7 @@ class RunLog:
             logger.warning("How run %s stands is not known now: %s", self.process_id, error)
             return
         self._style = found["style"]
-        if not found["ended"] or await asyncio.to_thread(self._file.end) > position:
+        if not found["ended"] or self._base + await asyncio.to_thread(self._file.end) > position:
             return
         data = orjson.dumps({"status": found["status"], "exit_code": found["exit_code"]})
         self._farewell = sse.frame(data, f"{self.prefix}.end", "finished")
@@ -178,11 +204,12 @@ class RunLog:
 
     # -- encoding --------------------------------------------------------------------------------
 
-    def _frames(self, position: int, count: int, _: int) -> Batch:
+    def _frames(self, base: int, position: int, count: int, _: int) -> Batch:
         """Frames of whole lines. The lines of the file are the data of the frames, byte for byte, but for the mark of
         a line that goes on: that is in the id, and the data is a record of three fields."""
         parts = []
         start = b"id: " + self.prefix.encode()
+        position -= base
         head, partial = start + b".%d\ndata: %b\n\n", start + b".%dp\ndata: %b}\n\n"
         for line in self._file.lines(position, count).splitlines(keepends=True):
             position += len(line)
@@ -192,15 +219,17 @@ class RunLog:
                 parts.append(partial % (position, line[: -len(PARTIAL)]))
             else:
                 parts.append(head % (position, line[:-1]))
-        return Batch(b"".join(parts), position)
+        return Batch(b"".join(parts), base + position)
 
-    def _conversation(self, position: int, count: int, skip: int) -> Batch:
+    def _conversation(self, base: int, position: int, count: int, skip: int) -> Batch:
         parts = []
-        for group in groups(self._file, position, count, over=self._end):
+        position -= base
+        over = None if self._end is None else self._end - base
+        for group in groups(self._file, position, count, over=over):
             for place, entry in entries_of(group, self._style, skip):
                 parts.append(sse.json_frame(entry, f"{self.prefix}.{place}"))
             position, skip = group.end, 0
-        return Batch(b"".join(parts), position)
+        return Batch(b"".join(parts), base + position)
 
 
 def _outcome(process_id: str) -> dict[str, Any]:

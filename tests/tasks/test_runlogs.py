@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -241,6 +242,51 @@ def test_what_was_written_behind_half_a_record_is_passed_over_with_it(
     assert [one["content"] for one in runlogs.page(process, before=None, after=None, limit=9)] == kept
     end(process)
     assert contents(asyncio.run(read_all(process))) == kept
+
+
+@pytest.mark.parametrize("left", [0, 10])
+@pytest.mark.parametrize("view", ["", "conversation"])
+async def test_who_reads_a_log_that_is_cut_starts_over(
+    process: ExecutionProcess, left: int, view: str
+) -> None:
+    kept, said = list(map(str, range(left))), "content" if view == "" else "text"
+    await asyncio.to_thread(write, process, *kept)
+    folder = runfiles.folder_of(process.pk)
+    size = len(b"".join(record("stdout", content, STAMP) for content in kept))
+    await asyncio.to_thread(write, process, *"abcdefghij")
+    service = EventService()
+    service.register("logs", RunLog)
+    async with service.subscribe(f"logs:{process.pk}", None, Reader(parameters={"view": view})) as chunks:
+        frames = Frames(chunks)
+        await frames.take(left + 10)
+        os.truncate(folder.log, size)
+        reset = (await asyncio.wait_for(frames.take(1), 20))[0]
+        assert (reset["event"], reset["id"]) == ("reset", f"{process.pk.hex[:8]}.0")
+        await asyncio.to_thread(write, process, "after")
+        found = await frames.take(left + 1)
+        assert [json.loads(one["data"])[said] for one in found] == [*kept, "after"]
+        async with service.subscribe(f"logs:{process.pk}", found[left // 2]["id"]) as resumed:
+            again = contents(await Frames(resumed).take(left - left // 2))
+            assert again == [*kept, "after"][left // 2 + 1 :]
+        await asyncio.to_thread(end, process)
+        assert (await frames.all())[-1]["event"] == "finished"
+
+
+async def test_who_reads_a_log_that_is_deleted_and_put_back_sees_nothing_of_it(
+    process: ExecutionProcess,
+) -> None:
+    await asyncio.to_thread(write, process, "one")
+    log = runfiles.folder_of(process.pk).log
+    service = EventService()
+    service.register("logs", RunLog)
+    async with service.subscribe(f"logs:{process.pk}") as chunks:
+        frames = Frames(chunks)
+        await frames.take(1)
+        os.rename(log, f"{log}.restored")
+        await asyncio.sleep(0.2)
+        os.rename(f"{log}.restored", log)
+        await asyncio.to_thread(write, process, "two")
+        assert contents(await frames.take(1)) == ["two"]
 
 
 async def test_a_compressed_log_reads_as_before(process: ExecutionProcess) -> None:
