@@ -4,7 +4,7 @@ Django makes that table's model itself and sends no signal when a cascade, or a 
 changes it. So its manager is replaced by one whose query set compares the members before and after.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -41,7 +41,7 @@ class _MembershipQuerySet(models.QuerySet[Any]):
     def _insert(self, objs: Any, fields: Any, *args: Any, using: str | None = None, **kwargs: Any) -> Any:
         using = using or self._write_alias()
         scopes = {getattr(obj, _watched[self.model].scope_key) for obj in objs}
-        with _comparing(self.model, scopes, using):
+        with _comparing(self.model, lambda: scopes, using):
             return super()._insert(objs, fields, *args, using=using, **kwargs)  # type: ignore[misc]
 
     def update(self, **kwargs: Any) -> int:
@@ -51,7 +51,7 @@ class _MembershipQuerySet(models.QuerySet[Any]):
             for name, value in kwargs.items()
             if self.model._meta.get_field(name).attname == _watched[self.model].scope_key
         }
-        with _comparing(self.model, self._scopes(using) | moved_to, using):
+        with _comparing(self.model, lambda: self._scopes(using) | moved_to, using):
             return super().update(**kwargs)
 
     update.alters_data = True  # type: ignore[attr-defined]
@@ -61,12 +61,12 @@ class _MembershipQuerySet(models.QuerySet[Any]):
         using = self._write_alias()
         membership = _watched[self.model]
         moved_to = {value for field, _, value in values if field.attname == membership.scope_key}
-        with _comparing(self.model, self._scopes(using) | moved_to, using):
+        with _comparing(self.model, lambda: self._scopes(using) | moved_to, using):
             changed: int = super()._update(values)  # type: ignore[misc]
         return changed
 
     def _raw_delete(self, using: Any) -> Any:
-        with _comparing(self.model, self._scopes(using), using):
+        with _comparing(self.model, lambda: self._scopes(using), using):
             return super()._raw_delete(using)
 
     _raw_delete.alters_data = True  # type: ignore[attr-defined]
@@ -84,13 +84,14 @@ class _MembershipManager(models.Manager.from_queryset(_MembershipQuerySet)):  # 
 
 
 @contextmanager
-def _comparing(through: type[models.Model], scopes: set[Any], using: str) -> Iterator[None]:
-    """Writes down how the members of these scopes changed within the block."""
+def _comparing(through: type[models.Model], touched: Callable[[], set[Any]], using: str) -> Iterator[None]:
+    """Writes down how the members of the scopes that the block touches changed within it."""
     membership = _watched[through]
-    scopes = {membership.of.model._meta.pk.to_python(scope) for scope in scopes}
     # Once for the turn and the transaction, which hold for both readings; the rows belong to the delete
     # that is going on, if one is, for it knows which scopes are about to go altogether.
     with recording(using), within_delete(using) as recorder:
+        # Before the turn, others may bring another scope among those that the block is about.
+        scopes = {membership.of.model._meta.pk.to_python(scope) for scope in touched()}
         before = membership.read(scopes, using)
         yield
         recorder.members_changed(membership, before, membership.read(scopes, using))

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from asgiref.sync import SyncToAsync, sync_to_async
+from django.contrib.auth.models import User
 from django.db import DatabaseError, connection, connections, transaction
 
 from events import recorder
@@ -149,6 +150,26 @@ def test_update_tells_what_it_did_though_others_change_what_it_asks_for(project:
     told = DatabaseChange.objects.filter(path="/executor").values_list("object_id", flat=True)
     assert list(told) == [str(stays.pk)]
     assert TaskAttempt.objects.get(executor="y") == stays
+
+
+def test_members_that_come_before_the_turn_are_told_to_have_gone(project: Project) -> None:
+    """Which projects a delete touches is asked in its turn: until then, others may add the member to one more."""
+    anna = User.objects.create_user("anna")
+    project.members.add(anna)
+    other = Project.objects.create(name="two", repo_path="/two", target_branch="main")
+    added: list[Any] = []
+
+    def before_the_turn(execute: Any, sql: str, *arguments: Any) -> Any:
+        if "advisory" in sql and not added:
+            added.append(other.members.add)
+            pool.submit(in_own_connection(lambda: other.members.add(anna))).result(20)
+        return execute(sql, *arguments)
+
+    with ThreadPoolExecutor(1) as pool, connection.execute_wrapper(before_the_turn):
+        anna.projects.clear()
+    assert not other.members.exists()
+    told = DatabaseChange.objects.filter(object_id=other.pk, path="/members").order_by("id")
+    assert [row.value for row in told] == [[anna.pk], []]
 
 
 def test_who_saves_a_repository_second_in_the_admin_is_told_so(admin_client: Any, tmp_path: Path) -> None:
