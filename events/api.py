@@ -81,7 +81,10 @@ class PermittedBundle(Permitted):
         found: list[Subscription | HttpResponseBase] = []
         try:
             for part, answer in self.parts:
-                found.append(await _found(part, answer))
+                found.append(one := await _found(part, answer))
+                if isinstance(one, Subscription):
+                    # The parts may be those of an equal request that waited with this one.
+                    one.client = _client(request)
         except BaseException:
             for one in found:
                 if isinstance(one, Subscription):

@@ -9,7 +9,7 @@ from django.db import connection
 from django.test import AsyncClient, Client, RequestFactory
 
 from events.access import Principal
-from events.api import PermittedStream, opened, stream
+from events.api import PermittedBundle, PermittedStream, opened, stream
 from events.logs import Log, Reader
 from events.service import UnknownStream, service
 from events.subscriptions import Subscription
@@ -29,6 +29,19 @@ async def test_a_stream_that_cannot_be_made_gives_its_place_back(monkeypatch):
     refused = await opened(request, PermittedStream(request, "a-room", READER))
     assert refused.status_code == 429
     found.leave()
+
+
+async def test_each_of_two_equal_bundles_knows_its_own_client():
+    """Their requests may share an answer; cutting off the one must not take the other along."""
+    service.register_memory("a-room")
+    asked = [RequestFactory().get("/") for _ in range(2)]
+    for port, request in enumerate(asked):
+        request.scope = {"client": ("127.0.0.1", port)}
+    shared = PermittedBundle(asked[0], [(asked[0], PermittedStream(asked[0], "a-room", READER))])
+    bundles = [await opened(request, shared) for request in asked]
+    assert sorted(one.client for one in service.subscriptions()) == [("127.0.0.1", 0), ("127.0.0.1", 1)]
+    for bundle in bundles:
+        bundle.leave()
 
 
 def test_the_thread_of_another_handler_keeps_no_connection_for_a_stream(transactional_db):
