@@ -181,9 +181,10 @@ class Recorder:
         scope: str | None = None,
         scope_before: str | None = None,
     ) -> None:
-        value, old, full = _text(value), _text(old), _text(full)
-        size = len(value or "") + len(old or "") + len(full or "")
-        self._rows.append((table, str(pk), operation, path, value, old, full, scope, scope_before, size))
+        texts = [b"" if one is MISSING else encode(one) for one in (value, old, full)]
+        size = sum(map(len, texts))
+        json = [text.decode() or None for text in texts]
+        self._rows.append((table, str(pk), operation, path, *json, scope, scope_before, size))
 
     def insert(self) -> None:
         if self._is_astray:
@@ -200,10 +201,6 @@ class Recorder:
         else:
             self.cursor.executemany(_INSERT, [row + tail for row in rows])
         _call_once_after_commit(connection)
-
-
-def _text(value: Any) -> str | None:
-    return None if value is MISSING else encode(value).decode()
 
 
 def _call_once_after_commit(connection: BaseDatabaseWrapper) -> None:

@@ -48,6 +48,13 @@ async def test_pruning_by_size_takes_the_oldest(task: Task) -> None:
     assert (await ChangeLog.objects.aget()).pruned_to == newest.pk - 3
 
 
+@pytest.mark.parametrize("title", ["plain", "漢字", "🂡"])
+def test_a_row_is_as_large_as_its_bytes(task: Task, title: str) -> None:
+    Task.objects.update(title=title)
+    row = DatabaseChange.objects.latest("id")
+    assert row.size == len(f"{row.value_json}{row.old_json}".encode())
+
+
 def test_a_slower_pruner_does_not_take_back_how_far_another_went(task: Task) -> None:
     for number in range(3):
         Task.objects.update(title=str(number))
