@@ -2,7 +2,9 @@
 
 from typing import Any
 
+import pydantic
 from django.contrib import admin
+from django.core.exceptions import ValidationError
 from django.db import IntegrityError
 from django.db.models import Model, QuerySet
 from django.forms import BaseInlineFormSet, ModelForm
@@ -148,8 +150,21 @@ class ProjectAdmin(RecordWithRuns):
             repair_worktrees(project.repo_path)
 
 
+class TaskForm(ModelForm):
+    def clean_labels(self) -> list[str]:
+        """As for the API: any JSON that is no list of words would break the board for all who see it."""
+        from tasks.api.schemas import Labels  # with all of the REST interface, which most commands do without
+
+        given = self.cleaned_data["labels"]
+        try:
+            return pydantic.TypeAdapter(Labels).validate_python([] if given is None else given)
+        except pydantic.ValidationError:
+            raise ValidationError('Give a JSON list of at most 20 short labels: ["bug", "urgent"].') from None
+
+
 @admin.register(Task)
 class TaskAdmin(RecordWithRuns):
+    form = TaskForm
     runs_of = "task_attempt__task"
     list_display = ["title", "project_link", "status", "updated_at"]
     list_filter = ["status", "project"]

@@ -126,6 +126,30 @@ def test_a_project_of_many_tasks_is_changed(client: Client, project: Project, ta
     assert project.tasks.count() == 201
 
 
+@pytest.mark.parametrize(
+    ("given", "kept"),
+    [
+        ("", []),
+        ("null", []),
+        ('[" bug "]', ["bug"]),
+        ("5", None),
+        ("[1]", None),
+        ("[1e400]", None),
+        ('{"a": 1}', None),
+        ('["\\u0000"]', None),
+    ],
+)
+def test_labels_are_a_list_of_words(client: Client, task: Task, given: str, kept: list[str] | None) -> None:
+    Task.objects.update(labels=["as before"])
+    form = {"project": task.project_id, "title": "x", "status": "todo", "position": 1, "labels": given}
+    form |= {"attempts-TOTAL_FORMS": 0, "attempts-INITIAL_FORMS": 0}
+    answer = client.post(reverse("admin:tasks_task_change", args=[task.pk]), form)
+    assert answer.status_code == (200 if kept is None else 302)
+    assert kept is not None or "a JSON list" in answer.content.decode()
+    task.refresh_from_db()
+    assert task.labels == (["as before"] if kept is None else kept)
+
+
 def test_nothing_is_deleted_while_it_runs(client: Client, run: ExecutionProcess, task: Task) -> None:
     ExecutionProcess.objects.update(status="running")
     page = client.post(reverse("admin:tasks_task_delete", args=[task.pk]), {"post": "yes"})
