@@ -20,6 +20,7 @@ logger = logging.getLogger("events")
 
 BATCH = 2000
 """Rows deleted in one transaction: it keeps writers waiting for as long."""
+MOST_DAYS = 36_500
 ROW_BYTES = 300
 """What a row occupies beside its JSON, indexes included."""
 
@@ -29,7 +30,9 @@ def prune(days: float | None = None, max_bytes: int | None = None, using: str = 
 
     The settings EVENTS_KEEP_DAYS and EVENTS_KEEP_BYTES are the defaults.
     """
-    oldest = timezone.now() - timedelta(days=setting("EVENTS_KEEP_DAYS") if days is None else days)
+    days = setting("EVENTS_KEEP_DAYS") if days is None else days
+    # Who wants to keep all names some large number, and a date must not be before the year 1.
+    oldest = timezone.now() - timedelta(days=min(days, MOST_DAYS))
     rows = DatabaseChange.objects.using(using)
     totals = rows.aggregate(size=Sum("size"), count=Count("id"), newest=Max("id"))
     surplus = (totals["size"] or 0) + totals["count"] * ROW_BYTES

@@ -77,6 +77,12 @@ async def test_ids_go_on_after_everything_was_pruned(log: ChangesLog, task: Task
     assert client.full_states == 1
 
 
+def test_any_number_of_days_may_be_kept(task: Task) -> None:
+    before = DatabaseChange.objects.count()
+    assert prune(days=10.0**12) == 0
+    assert DatabaseChange.objects.count() == before > 1
+
+
 async def test_pruning_goes_on_until_enough_is_gone(task: Task, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pruning, "BATCH", 2)
     for number in range(5):
