@@ -285,6 +285,15 @@ def test_a_tab_that_is_hidden_for_a_moment_keeps_its_connection(still: Page) -> 
     assert still.evaluate("said") == ["paused"]
 
 
+def test_a_clock_that_is_put_back_hides_no_silence(still: Page) -> None:
+    still.evaluate(MANAGE, "/api/events/")
+    wait_for(lambda: state(still) == "live")
+    still.evaluate("one.addEventListener('state', ({detail}) => (globalThis.said ??= detail.state))")
+    still.clock.set_system_time(still.evaluate("Date.now() / 1_000") - 3_600)
+    still.clock.run_for(10_000)
+    assert still.evaluate("globalThis.said") == "reconnecting"
+
+
 CARRY = """
     globalThis.channel = new BroadcastChannel(`vibe.stream ${one.url}`);
     navigator.locks.request("vibe.carrier 2", () => new Promise(() => null));

@@ -254,7 +254,8 @@ export class EventSourceManager extends EventTarget {
   }
 
   #watch() {
-    if (Date.now() - this.#seen <= this.#silence) return;
+    // Where the clock was put back, nobody can tell for how long nothing came.
+    if (Math.abs(Date.now() - this.#seen) <= this.#silence) return;
     if (this.#source) this.#broken();
     else this.#connect(); // the tab that carries this one has fallen silent
   }
