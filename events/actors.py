@@ -6,7 +6,9 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import cache
 from pathlib import PurePath
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
+
+_LONGEST_LABEL: Final = 150
 
 
 class Actor(NamedTuple):
@@ -39,9 +41,10 @@ def acting(resolve: Callable[[], Actor]) -> Iterator[None]:
 
 
 def named(kind: str, user: Any = None, label: str = "") -> Actor:
+    """A label that a column would not hold is cut, for the change itself must not fail by it."""
     if user is None or user.pk is None:
-        return Actor(kind, None, label)
-    return Actor(kind, str(user.pk), label or user.get_username())
+        return Actor(kind, None, label[:_LONGEST_LABEL])
+    return Actor(kind, str(user.pk), (label or user.get_username())[:_LONGEST_LABEL])
 
 
 def current_actor() -> Actor:
@@ -54,5 +57,5 @@ def _this_program() -> Actor:
     """Changes made outside of any request: by a management command or the shell, else by the system."""
     program = PurePath(sys.argv[0]).name if sys.argv else ""
     if program in ("manage.py", "django-admin") and len(sys.argv) > 1:
-        return Actor("command", None, sys.argv[1][:150])
+        return named("command", label=sys.argv[1])
     return Actor("system")

@@ -193,6 +193,14 @@ def test_actor(written: Written, task: Task) -> None:
     ]
 
 
+def test_a_change_is_made_whoever_makes_it(written: Written, task: Task) -> None:
+    """The longest user name, with the door that they came by behind it, is longer than what a row holds."""
+    somebody = User.objects.create(username="x" * 150)
+    with actor("command", somebody, f"{somebody} (mcp)"):
+        Task.objects.update(title="new")
+    assert written()[-1].actor_label == somebody.username
+
+
 def _model(**members: Any) -> type[TrackedModel]:
     key = models.UUIDField(primary_key=True, default=Task._meta.pk.default)
     project = models.ForeignKey(Project, models.CASCADE, related_name="+")
