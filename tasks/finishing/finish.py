@@ -143,15 +143,27 @@ def _tips(repo: Path, attempt: TaskAttempt) -> tuple[str, str]:
     return tips[0], tips[1]
 
 
-def _check_worktree(folder: Path, branch: str, tip: str) -> None:
-    """Refused where what lies in the worktree is not what the branch is about."""
+def _check_worktree(folder: Path, branch: str, tip: str, *, follows: bool = False) -> None:
+    """Refused where what lies in the worktree is not what the branch is about, or, where it has to follow the branch
+    (`follows`), cannot do so."""
     checkouts.check_quiet(folder)
     head = git.head_branch(folder)
-    if head != branch and git.commit_of(folder, "HEAD") != tip:
+    if head != branch and (follows or git.commit_of(folder, "HEAD") != tip):
         where = f"the branch {head!r}" if head else "no branch"
         raise Refused(
             f"The worktree {folder} is on {where}, not on the attempt's own {branch!r}. Check that out there first."
         )
+
+
+def _check_nowhere_else(repo: Path, attempt: TaskAttempt) -> None:
+    """Refused where another worktree than the attempt's has its branch checked out, and could not follow it."""
+    own = Path(attempt.worktree).resolve() if attempt.worktree else None
+    for place, ref in git.checkouts(repo).items():
+        if ref == f"refs/heads/{attempt.branch}" and place.resolve() != own:
+            raise Refused(
+                f"The attempt's branch {attempt.branch} is checked out in {place}. Check out another one there first: "
+                "nothing was changed."
+            )
 
 
 # --- merge
@@ -166,6 +178,8 @@ def _plan_merge(attempt: TaskAttempt, strategy: str, user: User) -> Operation:
         gone = worktrees.what_is_gone(attempt)
         raise Refused(f"There is nothing to merge: the attempt has changed nothing. {gone}".rstrip())
     new = target if git.is_ancestor(repo, tip, target) else _merged(repo, attempt, strategy, target, tip, env)
+    if tip != old:
+        _check_nowhere_else(repo, attempt)
     ref = git.real_ref(repo, attempt.target_branch)
     moves = [
         Move(ref, target, new),
@@ -247,8 +261,10 @@ def _plan_rebase(attempt: TaskAttempt, user: User) -> Operation:
     files = None
     try:
         new = old if git.is_ancestor(repo, target, old) else merging.rebased(repo, old, target, env)
+        if new != old:
+            _check_nowhere_else(repo, attempt)
         if folder is not None:
-            _check_worktree(folder, attempt.branch, old)
+            _check_worktree(folder, attempt.branch, old, follows=new != old)
             if new != old:
                 files = _carried_along(repo, folder, old, new, env)
     except merging.Conflict as conflict:
@@ -287,6 +303,8 @@ def _plan_discard(attempt: TaskAttempt, user: User) -> Operation:
     repo, folder = Path(attempt.task.project.repo_path), _worktree(attempt)
     ref = worktrees.kept_ref(attempt.pk)
     tip, before = git.commits_of(repo, f"refs/heads/{attempt.branch}", ref)
+    if tip is not None:
+        _check_nowhere_else(repo, attempt)
     env = identity.environment(repo, user)
     kept = _kept(repo, attempt, folder, tip, env)
     moves = [Move(ref, before or "", kept)] if kept else []

@@ -65,7 +65,8 @@ def _holds_work(repo: Path, folder: Path) -> bool:
 def _drop_merged_branch(repo: Path, attempt: TaskAttempt) -> None:
     branch = f"refs/heads/{attempt.branch}"
     tip, merged = git.commits_of(repo, branch, worktrees.merged_ref(attempt.pk))
-    if tip is not None and tip == merged:
+    # Whoever works on it goes on: without its branch a worktree has no commit.
+    if tip is not None and tip == merged and branch not in git.checkouts(repo).values():
         git.run("update-ref", "-d", branch, tip, cwd=repo)
 
 

@@ -217,6 +217,15 @@ class TestRebase:
         plain(place, "rebase", "-q", "main")
         assert plain(place, "log", "--format=%T %s %an", "main..HEAD") == ours
 
+    def test_worktree_on_another_branch_that_would_stay_behind(
+        self, attempt: TaskAttempt, repository: Path, admin: User
+    ) -> None:
+        commit(folder(attempt), "a", "1")
+        commit(repository, "b", "1")
+        plain(folder(attempt), "checkout", "-q", "-b", "agent-idea")
+        error = refused(repository, lambda: finish.rebase(attempt, admin))
+        assert "'agent-idea'" in error.message
+
     def test_nothing_to_do(self, attempt: TaskAttempt, repository: Path, admin: User) -> None:
         tip = commit(folder(attempt), "a", "1")
         finish.rebase(attempt, admin)

@@ -234,6 +234,19 @@ class TestMergeRefused:
         assert "overwritten" in error.message
         assert error.files == ("a",)
 
+    def test_its_branch_is_checked_out_elsewhere(
+        self, attempt: TaskAttempt, repository: Path, admin: User
+    ) -> None:
+        commit(folder(attempt), "a", "1")
+        commit(repository, "b", "1")
+        worktrees.remove(repository, folder(attempt))
+        plain(repository, "checkout", "-q", attempt.branch)
+        for act in (finish.rebase, finish.discard):
+            error = refused(repository, lambda act=act: act(attempt, admin))  # type: ignore[misc]
+            assert f"checked out in {repository}" in error.message
+        finish.merge(attempt, "merge", admin)
+        assert plain(repository, "status", "--porcelain") == ""
+
     def test_locked_index(self, attempt: TaskAttempt, repository: Path, admin: User) -> None:
         commit(folder(attempt), "a", "1")
         lock = repository / ".git/index.lock"

@@ -137,3 +137,13 @@ class TestUpkeep:
         finish.drop_worktree(attempt)
         assert (place / "a").exists()
         assert attempt.worktree is None
+
+    def test_merged_branch_that_somebody_works_on_stays(
+        self, attempt: TaskAttempt, repository: Path, admin: User
+    ) -> None:
+        commit(folder(attempt), "a", "1")
+        finish.merge(attempt, "squash", admin)
+        plain(repository, "worktree", "remove", str(folder(attempt)))
+        plain(repository, "checkout", "-q", attempt.branch)
+        assert finish.remove_ended_worktrees(days=-1) == 1
+        assert plain(repository, "status", "--porcelain") == ""
