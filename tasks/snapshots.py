@@ -76,14 +76,16 @@ def staged_alone(worktree: Path, taken: Snapshot, identity: dict[str, str]) -> s
 
 def _add_all(worktree: Path, env: dict[str, str]) -> None:
     try:
-        git.run("add", "--all", cwd=worktree, env=env)
+        # --sparse: also what came outside of the part that is checked out.
+        git.run("add", "--all", "--sparse", cwd=worktree, env=env)
     except git.GitError as error:
         if "does not have a commit checked out" not in error.stderr:
             raise
         # A repository inside the worktree with no commit of its own cannot be part of a tree at all.
         inner = [name for name in embedded(worktree, env) if not git.commit_of(worktree / name, "HEAD")]
         excluded = [f":(exclude,top,literal){name}" for name in inner]
-        git.run("add", "--all", "--", ".", *excluded, cwd=worktree, env=env | {"GIT_LITERAL_PATHSPECS": "0"})
+        args = ["add", "--all", "--sparse", "--", ".", *excluded]
+        git.run(*args, cwd=worktree, env=env | {"GIT_LITERAL_PATHSPECS": "0"})
 
 
 def embedded(worktree: Path, env: dict[str, str] | None = None) -> list[str]:

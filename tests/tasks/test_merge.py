@@ -169,6 +169,15 @@ class TestMerge:
         assert plain(repository, "status", "--porcelain") == ""
         assert not (repository / "docs").exists()
 
+    def test_file_outside_of_the_part_that_is_checked_out(
+        self, attempt: TaskAttempt, repository: Path, admin: User
+    ) -> None:
+        plain(folder(attempt), "sparse-checkout", "set", "docs")
+        (folder(attempt) / "lib").mkdir()
+        (folder(attempt) / "lib/new").write_text("1")
+        finish.merge(attempt, "merge", admin)
+        assert plain(repository, "show", "main:lib/new", "main:src/app.py") == "1print('hello')\n"
+
     def test_repository_that_was_moved(
         self, attempt: TaskAttempt, repository: Path, admin: User, tmp_path: Path
     ) -> None:
