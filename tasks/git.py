@@ -37,6 +37,8 @@ _CONFIG: Final = (
     ("core.splitIndex", "false"),
     ("core.safecrlf", "false"),
     ("commit.gpgSign", "false"),
+    ("i18n.commitEncoding", "utf-8"),
+    ("i18n.logOutputEncoding", "utf-8"),
     ("log.showSignature", "false"),
     ("gc.auto", "0"),
     ("maintenance.auto", "false"),

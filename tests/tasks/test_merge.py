@@ -178,6 +178,16 @@ class TestMerge:
         finish.merge(attempt, "merge", admin)
         assert plain(repository, "show", "main:lib/new", "main:src/app.py") == "1print('hello')\n"
 
+    def test_title_where_commits_are_configured_to_have_another_encoding(
+        self, attempt: TaskAttempt, repository: Path, admin: User
+    ) -> None:
+        plain(repository, "config", "i18n.commitEncoding", "ISO-8859-1")
+        attempt.task.title = "Käse"
+        attempt.task.save()
+        commit(folder(attempt), "a", "1")
+        finish.merge(attempt, "squash", admin)
+        assert plain(repository, "log", "-1", "--encoding=UTF-8", "--format=%s", "main") == "Käse\n"
+
     def test_repository_that_was_moved(
         self, attempt: TaskAttempt, repository: Path, admin: User, tmp_path: Path
     ) -> None:
