@@ -134,10 +134,10 @@ class Tracker:
         self._index = PrivateIndex(folder, index_file, base) if index_file else None
         self._likeness = Likeness(self._index) if self._index else None
         self._env = self._index.env if self._index else {}
-        self._options: list[str] = []
+        # Said in any case: a submodule that git is configured not to show is merged all the same.
+        self._options = [f"--ignore-submodules={'dirty' if plain else 'untracked'}"]
         if plain:
             self._env = self._env | git.without_filters(folder)
-            self._options.append("--ignore-submodules=dirty")
         self._tip = tip
         self._limits = limits
         self._parser = Parser(limits.file)

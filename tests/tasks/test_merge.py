@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from django.contrib.auth.models import User
 
-from tasks import git, projects, worktrees
+from tasks import diffs, git, projects, worktrees
 from tasks.errors import Refused
 from tasks.finishing import checkouts, finish, journal
 from tasks.finishing.journal import FileUpdate
@@ -158,6 +158,17 @@ class TestMerge:
         finish.merge(attempt, "merge", admin)
         assert (repository / "a").exists()
         assert (with_submodule / "README.md").read_text() == "changed"
+
+    def test_submodule_that_git_is_configured_not_to_show(
+        self, task: Task, repository: Path, with_submodule: Path, admin: User
+    ) -> None:
+        plain(repository, "config", "diff.ignoreSubmodules", "all")
+        attempt = start(task)
+        plain(folder(attempt), "-c", "protocol.file.allow=always", "submodule", "-q", "update", "--init")
+        tip = commit(folder(attempt) / "sub", "a", "1")
+        assert [record["file"] for record in diffs.of_attempt(attempt)] == ["sub"]
+        finish.merge(attempt, "merge", admin)
+        assert plain(repository, "rev-parse", "main:sub").strip() == tip
 
     def test_sparse_working_copies(self, attempt: TaskAttempt, repository: Path, admin: User) -> None:
         plain(repository, "sparse-checkout", "set", "src")
