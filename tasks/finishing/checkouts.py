@@ -9,10 +9,11 @@ import re
 import shutil
 import stat
 from contextlib import ExitStack
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Final
 
 from tasks import git, scratch
+from tasks.diffs.parse import shown
 from tasks.errors import Refused
 from tasks.finishing.journal import FileUpdate
 
@@ -22,6 +23,8 @@ _UNDER_WAY: Final = {
     "rebase-merge": "a rebase", "rebase-apply": "a rebase",
 }  # fmt: skip
 _GITLINK: Final = "160000"
+_MOST_NAMES: Final = 200
+"""In one question to git: the kernel limits how long a command may be."""
 _IN_THE_WAY: Final = re.compile("(?:Entry|Updating|file) '(.+)'")
 
 
@@ -48,7 +51,7 @@ def check_clean(folder: Path) -> None:
     """Refused (409) with the files where tracked files have changes that are not committed."""
     options = ["--untracked-files=no", "--no-renames", "--ignore-submodules=dirty"]
     found = git.run("status", "--porcelain", "-z", *options, cwd=folder).stdout
-    changed = [os.fsdecode(line[3:]) for line in found.split(b"\0") if line]
+    changed = [shown(os.fsdecode(line[3:])) for line in found.split(b"\0") if line]
     if changed:
         raise Refused(
             f"The branch is checked out in {folder}, where {len(changed)} files have changes that are not "
@@ -101,6 +104,24 @@ class Checkout:
         except git.GitError as error:
             said = f"git will not change the files in {self.folder}: {error.reason}"
             raise Refused(said, files=_IN_THE_WAY.findall(error.stderr)) from error
+        # Git takes what it ignores to be of no worth: a file with secrets, for instance.
+        if ignored := self._ignored_in_the_way(update):
+            raise Refused(
+                f"Files in {self.folder} that git ignores would be overwritten. Move them away first: "
+                "nothing was changed.",
+                files=[shown(path) for path in ignored],
+            )
+
+    def _ignored_in_the_way(self, update: FileUpdate) -> list[str]:
+        added = [path for path, old, new in _differences(self.folder, update) if new[1] and not old[1]]
+        places = sorted({place for path in added for place in _in_the_way(self.folder, path)})
+        args = ["ls-files", "--others", "--ignored", "--exclude-standard", "-z", "--"]
+        found: list[str] = []
+        for start in range(0, len(places), _MOST_NAMES):
+            some = places[start : start + _MOST_NAMES]
+            listed = git.run(*args, *some, cwd=self.folder, env=self.env).stdout.split(b"\0")
+            found += [os.fsdecode(name) for name in listed if name]
+        return found
 
     def advance(self, update: FileUpdate) -> None:
         """Changes the files. Raises GitError, and may then have changed some."""
@@ -170,6 +191,20 @@ def restore(folder: Path, update: FileUpdate) -> None:
                 wanted += [os.fsencode(path)] if old[1] else []
         given = b"".join(path + b"\0" for path in wanted)
         git.run("checkout-index", "-f", "-z", "--stdin", cwd=folder, env=env, stdin=given)
+
+
+def _in_the_way(folder: Path, path: str) -> list[str]:
+    """What stands where a new file is to come, or where a folder above it is."""
+    names = [path, *(str(above) for above in PurePath(path).parents)][:-1]
+    return [
+        name
+        for name in names
+        if os.path.lexists(folder / name) and (name == path or not _is_real_folder(folder / name))
+    ]
+
+
+def _is_real_folder(path: Path) -> bool:
+    return path.is_dir() and not path.is_symlink()
 
 
 def _differences(folder: Path, update: FileUpdate) -> list[tuple[str, tuple[str, str], tuple[str, str]]]:

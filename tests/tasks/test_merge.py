@@ -1,5 +1,6 @@
 """Merges on real repositories: all or nothing, and nothing of anybody's lost."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -263,6 +264,28 @@ class TestMergeRefused:
         error = refused(repository, lambda: finish.merge(attempt, "merge", admin))
         assert "overwritten" in error.message
         assert error.files == ("a",)
+
+    @pytest.mark.parametrize(("mine", "theirs"), [("a", "a"), ("a/b", "a"), ("a", "a/b")])
+    def test_ignored_file_in_the_way(
+        self, attempt: TaskAttempt, repository: Path, admin: User, mine: str, theirs: str
+    ) -> None:
+        (repository / ".git/info/exclude").write_text("/a\n")
+        for place, name in ((repository, mine), (folder(attempt), theirs)):
+            (place / name).parent.mkdir(exist_ok=True)
+            (place / name).write_text(str(place))
+        plain(folder(attempt), "add", "--force", "a")
+        error = refused(repository, lambda: finish.merge(attempt, "merge", admin))
+        assert error.files == (mine,)
+
+    def test_changed_file_whose_name_is_not_utf8(
+        self, attempt: TaskAttempt, repository: Path, admin: User
+    ) -> None:
+        name = os.fsdecode(b"\xff")
+        commit(repository, name, "1")
+        commit(folder(attempt), "a", "1")
+        (repository / name).write_text("2")
+        error = refused(repository, lambda: finish.merge(attempt, "merge", admin))
+        assert error.files == (r'"\377"',)
 
     def test_its_branch_is_checked_out_elsewhere(
         self, attempt: TaskAttempt, repository: Path, admin: User
