@@ -8,7 +8,7 @@ changed and reads from the worktree.
 import os
 import shutil
 import stat
-from collections.abc import Collection, Iterator, Mapping, Set
+from collections.abc import Collection, Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -32,6 +32,21 @@ def within(path: str, paths: Set[str]) -> bool:
             return True
         path = path.rpartition("/")[0]
     return "" in paths
+
+
+def ignored_among(
+    worktree: str | Path, paths: Iterable[str], env: Mapping[str, str] | None = None
+) -> set[str]:
+    """Those that a rule ignores, and that git does not track; folders end with a slash."""
+    given = b"".join(b"./%b\0" % os.fsencode(path) for path in paths)
+    if not given:
+        return set()
+    # It refuses paths that are said to be literal; behind ./ they are.
+    env = {**(env or {}), "GIT_LITERAL_PATHSPECS": "0"}
+    args = ["check-ignore", "--stdin", "-z"]
+    # 128: one lies behind a link or in a submodule now.
+    found = git.run(*args, cwd=worktree, env=env, stdin=given, accept=(0, 1, 128)).stdout
+    return {os.fsdecode(name[2:]) for name in found.split(b"\0") if name}
 
 
 def objects_in(folder: Path, repo: Path) -> dict[str, str]:

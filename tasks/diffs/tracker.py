@@ -19,7 +19,7 @@ from typing import Final
 
 from events.messages import FileDiff
 from tasks import git
-from tasks.diffs.index import PrivateIndex, within
+from tasks.diffs.index import PrivateIndex, ignored_among, within
 from tasks.diffs.likeness import Like, Likeness, Origin
 from tasks.diffs.parse import Change, Parser, shown
 
@@ -130,7 +130,7 @@ class Tracker:
         self.base = base
         self.known: dict[str, Known] = {}
         self.ignored: set[str] = set()
-        """Of the paths of the latest update, the files that git has nothing to say about."""
+        """Of the paths of the latest update, the files that git ignores."""
         self._index = PrivateIndex(folder, index_file, base) if index_file else None
         self._likeness = Likeness(self._index) if self._index else None
         self._env = self._index.env if self._index else {}
@@ -195,9 +195,9 @@ class Tracker:
             return None
         listing = self._index.add_untracked(paths)
         known = {path for path in self.known if self._concerns(path, paths)}
-        self.ignored = {
-            path for path in paths - listing.tracked - listing.untracked - known if self._is_file(path)
-        }
+        unheard_of = paths - listing.tracked - listing.untracked - known
+        # Asked: a file may also have come a moment after git had looked.
+        self.ignored = ignored_among(self.folder, filter(self._is_file, unheard_of), self._env)
         new = listing.untracked | {path for path in known if self.known[path].status in _PAIRED}
         none_gone = all(self._is_file(path) for path in listing.tracked | known)
         if none_gone and not (new and any(known.origin for known in self.known.values())):

@@ -19,7 +19,7 @@ from typing import Final, Protocol
 from inotify_simple import INotify, flags, parse_events
 
 from tasks import git
-from tasks.diffs.index import within
+from tasks.diffs.index import ignored_among, within
 
 _MASK: Final = (
     flags.CREATE | flags.DELETE | flags.MODIFY | flags.CLOSE_WRITE | flags.ATTRIB | flags.MOVED_FROM
@@ -140,14 +140,8 @@ class InotifyWatcher:
         args = ["ls-files", "--others", "--ignored", "--exclude-standard", "--directory", "-z"]
         found = git.run(*args, "--", *(paths or ()), cwd=self._top).stdout.split(b"\0")
         # Among them are folders that only hold ignored files. What comes into those need not be ignored.
-        given = b"".join(b"./%b\0" % name for name in found if name.endswith(b"/"))
-        if not given:
-            return set()
-        # It refuses paths that are said to be literal; behind ./ they are.
-        env = {"GIT_LITERAL_PATHSPECS": "0"}
-        args = ["check-ignore", "--stdin", "-z"]
-        ruled = git.run(*args, cwd=self._top, env=env, stdin=given, accept=(0, 1)).stdout
-        return {os.fsdecode(name[2:-1]) for name in ruled.split(b"\0") if name}
+        folders = [os.fsdecode(name) for name in found if name.endswith(b"/")]
+        return {name[:-1] for name in ignored_among(self._top, folders)}
 
     def _walk(self, top: str) -> None:
         waiting = [top]

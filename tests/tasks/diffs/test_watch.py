@@ -4,12 +4,14 @@ import asyncio
 import os
 import subprocess
 import sys
+from collections.abc import Collection
 from pathlib import Path
 
 import pytest
 
 from events.service import EventService
 from tasks.diffs import watch
+from tasks.diffs.index import Listing, PrivateIndex
 from tasks.diffs.log import DiffLog
 from tasks.diffs.watch_others import WatchfilesWatcher
 from tasks.models import TaskAttempt
@@ -71,6 +73,28 @@ class TestWatching:
             await client.until(lambda: "a.log" in client.state)
             (place / "a.log").write_text("2\n")
             await client.until(lambda: "+2" in client.state["a.log"]["diff"])
+
+    async def test_file_that_was_gone_only_while_git_looked(
+        self, service: EventService, attempt: TaskAttempt, place: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        look_up, times = PrivateIndex.look_up, []
+
+        def miss(index: PrivateIndex, paths: Collection[str]) -> Listing:
+            times.append(1)
+            if len(times) > 1:
+                return look_up(index, paths)
+            (place / "late").unlink()
+            found = look_up(index, paths)
+            (place / "late").write_text("1\n")
+            return found
+
+        monkeypatch.setattr(PrivateIndex, "look_up", miss)
+        client = DiffClient()
+        async with client.reading(service, attempt.pk):
+            (place / "late").write_text("0\n")
+            await client.until(lambda: "late" in client.state)
+            (place / "late").write_text("2\n")
+            await client.until(lambda: "+2" in client.state["late"]["diff"])
 
     async def test_folder_that_becomes_a_repository(
         self, service: EventService, attempt: TaskAttempt, place: Path
