@@ -74,10 +74,14 @@ def send(delivery: WebhookDelivery, now: datetime | None = None) -> bool:
 def _claim(delivery: WebhookDelivery, now: datetime) -> bool:
     """Takes a delivery by one conditional update: no row changed means that somebody else has it."""
     mine = WebhookDelivery.objects.filter(
-        pk=delivery.pk, status=Status.PENDING, next_attempt_at=delivery.next_attempt_at
+        pk=delivery.pk,
+        status=Status.PENDING,
+        next_attempt_at=delivery.next_attempt_at,
+        webhook__enabled=True,
     ).update(next_attempt_at=now + LEASE, attempts=F("attempts") + 1)
     if mine:
-        delivery.refresh_from_db(fields=["attempts", "next_attempt_at"])
+        # The webhook, too: its address or its secret may have been changed while others were sent.
+        delivery.refresh_from_db(fields=["attempts", "next_attempt_at", "webhook"])
     return bool(mine)
 
 

@@ -216,6 +216,22 @@ def test_gone_switches_the_webhook_off(task: Task, receiver: Receiver) -> None:
     assert not webhook.enabled and WebhookDelivery.objects.get().status == Status.FAILED
 
 
+def test_what_waits_goes_where_the_webhook_points_by_now(task: Task, receiver: Receiver) -> None:
+    webhook = hook(receiver)
+    for status in ("inprogress", "inreview", "done"):
+        projects.change_task(task, {"status": status})
+    collecting.collect()
+    first, second, third = sending.due(webhook, timezone.now())
+    with Receiver() as other:
+        Webhook.objects.update(url=other.url)
+        assert sending.send(first)
+        Webhook.objects.update(enabled=False)
+        assert not sending.send(second)
+        webhook.delete()
+        assert not sending.send(third)
+        assert (len(other.messages), len(receiver.messages)) == (1, 0)
+
+
 @pytest.mark.django_db(transaction=True)
 def test_two_senders_send_a_message_once(receiver: Receiver) -> None:
     webhook = Webhook.objects.create(url=receiver.url)
