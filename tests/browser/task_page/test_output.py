@@ -34,6 +34,14 @@ class TestOutput:
         assert [text for text in shown(page) if "Working" in text] == ["Working 100%"]
         expect(line(page, "Name? Ada")).to_be_visible()
 
+    def test_a_line_that_came_in_parts_is_found(self, page: Page, printed: str) -> None:
+        open_task(page, printed, "?view=log")
+        search = page.get_by_role("searchbox", name="Search the whole log")
+        search.fill("Working")
+        search.press("Enter")
+        expect(page.locator(".log-summary")).to_have_text("1 of 3 lines found")
+        search.press("Escape")
+
     def test_the_end_is_said_where_the_person_looks(self, page: Page, printed: str) -> None:
         open_task(page, printed, "?view=log")
         expect(page.locator("#attempt-notices")).to_contain_text("exit code 3")

@@ -6,7 +6,7 @@
 
 import { SHOWN_LIMIT, clip, plainText, renderLine } from "./ansi.js";
 import { clockTime, confirmOn, copyText, toggle, tool } from "./controls.js";
-import { h, icon, setText } from "./dom.js";
+import { findAll, h, icon, setText } from "./dom.js";
 import { LineWindow } from "./line-window.js";
 import { LogSearchBar } from "./log-search-bar.js";
 import { LogSource } from "./log-source.js";
@@ -193,7 +193,7 @@ export class LogView {
   }
 
   #mark() {
-    this.search.mark([...this.window.rows.values()].map((row) => row.querySelector(".log-text")));
+    this.search.mark(findAll(".log-text", this.window.list));
   }
 
   #followed(following) {
