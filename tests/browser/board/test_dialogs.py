@@ -29,6 +29,31 @@ def test_somebody_elses_edit_is_shown_not_lost(api: Api, project: str, board: An
     assert api("GET", f"/api/tasks/{task}")["description"] == "With water"
 
 
+def test_an_edit_that_is_taken_back_is_no_conflict(api: Api, project: str, board: Any) -> None:
+    page = board("Sweep the floor")
+    task = api.tasks(project)["Sweep the floor"]["id"]
+    card(page, "Sweep the floor").get_by_role("link").focus()
+    page.keyboard.press("e")
+    page.fill("#edit-name", "Sweep the whole floor")
+    for title, conflicts in (("Mop the floor", 1), ("Sweep the floor", 0)):
+        api("PATCH", f"/api/tasks/{task}", {"title": title})
+        expect(page.locator(".conflict")).to_have_count(conflicts)
+    leave_dialog(page, presses=2)
+
+
+def test_line_ends_of_another_form_are_no_edit(api: Api, project: str, board: Any) -> None:
+    page = board("Sweep the floor")
+    task = api.tasks(project)["Sweep the floor"]["id"]
+    api("PATCH", f"/api/tasks/{task}", {"description": "The hall\r\nThe stairs", "labels": ["soon"]})
+    expect(card(page, "Sweep the floor").locator(".label-chip")).to_have_text("soon")
+    card(page, "Sweep the floor").get_by_role("link").focus()
+    page.keyboard.press("e")
+    api("PATCH", f"/api/tasks/{task}", {"description": "The hall\r\nThe attic", "labels": ["late"]})
+    expect(page.locator("#edit-description")).to_have_value("The hall\nThe attic")
+    expect(page.locator("#known-labels option")).to_have_attribute("value", "late")
+    leave_dialog(page)
+
+
 def test_words_in_the_editor_are_not_left_unasked(board: Any) -> None:
     page = board("One")
     card(page, "One").get_by_role("link").focus()

@@ -41,6 +41,9 @@ export function icon(name) {
   return svg;
 }
 
+/** Text as a textarea has it: with "\n" alone. That of the admin's forms has "\r\n". */
+export const asTyped = (text) => text.replace(/\r\n?/g, "\n");
+
 /** Sets text only where it differs, so that an unchanged patch touches nothing (selection, screen reader). */
 export function setText(element, text) {
   const wanted = text ?? "";

@@ -2,7 +2,7 @@
 
 import { api } from "../api.js";
 import { busy, idle } from "../components.js";
-import { find, findAll, h, setText } from "../dom.js";
+import { asTyped, find, findAll, h, setText } from "../dom.js";
 import { toast } from "../toast.js";
 import { askToLeave } from "../unsaved.js";
 import { STATUS_WORDS } from "./model.js";
@@ -12,7 +12,10 @@ const FIELDS = ["title", "description", "status", "labels"];
 
 /** Text of a field as the form shows it, and back. */
 export const labelsOf = (text) => [...new Set(text.split(",").map((label) => label.trim()).filter(Boolean))];
-const toText = (field, value) => (field === "labels" ? value.join(", ") : value);
+const toText = (field, value) => {
+  if (field === "description") return asTyped(value);
+  return (field === "labels" ? value.join(", ") : value).replace(/[\r\n]/g, "");
+};
 const fromText = (field, text) => (field === "labels" ? labelsOf(text) : text);
 
 export class Editor {
@@ -78,9 +81,9 @@ export class Editor {
     for (const field of FIELDS) {
       const theirs = toText(field, task[field]);
       const base = toText(field, this.#base[field]);
-      if (theirs === base) continue;
       const input = this.#input(field);
-      if (input.value === base || input.value === theirs) this.#take(field, task[field]);
+      if (theirs === base) this.#note(field)?.remove();
+      else if (input.value === base || input.value === theirs) this.#take(field, task[field]);
       else this.#conflict(field, task[field]);
     }
   }

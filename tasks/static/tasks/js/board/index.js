@@ -81,7 +81,7 @@ function sayGone() {
 function drawLabels() {
   const labels = [...new Set(Object.values(live.table("tasks")).flatMap((task) => task.labels))].sort();
   const list = find("#known-labels");
-  if (list.childElementCount !== labels.length) list.replaceChildren(...labels.map((label) => h("option", { value: label })));
+  if ([...list.children].map((option) => option.value).join("\0") !== labels.join("\0")) list.replaceChildren(...labels.map((label) => h("option", { value: label })));
 }
 
 // Judged by the operation, not by what a frame shows: a short run begins and ends within one.
