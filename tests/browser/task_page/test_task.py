@@ -304,6 +304,30 @@ class TestTask:
         page.get_by_role("button", name="Save mine over it").click()
         expect(page.locator("#description")).to_have_text("my words")
 
+    def test_the_first_prompt_is_what_the_task_says_now(
+        self, untouched: Page, runs: Runs, untried: str
+    ) -> None:
+        prompt = untouched.get_by_label("Prompt")
+        expect(prompt).to_have_value("Untried\n\nbefore")
+        runs.api("PATCH", f"/api/tasks/{untried}", {"description": "one\r\ntwo"})
+        expect(prompt).to_have_value("Untried\n\none\ntwo")
+        prompt.fill("my own words")
+        runs.api("PATCH", f"/api/tasks/{untried}", {"description": "after"})
+        expect(untouched.locator("#description")).to_have_text("after")
+        expect(prompt).to_have_value("my own words")
+        untouched.goto(RESTING)
+
+    def test_a_page_that_is_come_back_to_shows_the_status_as_it_is(self, page: Page, runs: Runs) -> None:
+        task = runs.task("Moved meanwhile")
+        open_task(page, task)
+        page.locator("#status").select_option("done")
+        expect(page.locator("#status-ring")).to_have_attribute("data-status", "done")
+        page.goto(RESTING)
+        runs.api("PATCH", f"/api/tasks/{task}", {"status": "cancelled"})
+        page.go_back()
+        page.locator("#line[data-state=live]").wait_for()
+        expect(page.locator("#status")).to_have_value("cancelled")
+
     def test_a_description_that_could_not_be_drawn_is_asked_for_again(
         self, untouched: Page, runs: Runs, untried: str
     ) -> None:
@@ -386,6 +410,21 @@ class TestTask:
         page.get_by_role("button", name="Start").click()
         expect(page.get_by_role("alert").filter(has_text="no-such-branch")).to_be_visible()
         page.goto(RESTING)
+
+    def test_a_start_that_is_refused_late_is_told(self, page: Page, tried: Tried) -> None:
+        open_task(page, tried.task)
+        page.keyboard.press("s")
+        dialog = page.get_by_role("dialog")
+        dialog.get_by_label("Starts from, merges into").fill("no-such-branch")
+        late = LateAnswer(page, "**/api/task-attempts")
+        dialog.get_by_role("button", name="Start").click()
+        late.wait()
+        leave_dialog(page)
+        late.arrives()
+        toast = page.locator(".toast-error")
+        expect(toast).to_contain_text("no-such-branch")
+        toast.get_by_role("button").click()
+        page.unroute("**/api/task-attempts")
 
     def test_a_prompt_stays_when_somebody_else_starts_first(self, page: Page, runs: Runs) -> None:
         task = runs.task("Begun by two")

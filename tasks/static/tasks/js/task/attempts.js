@@ -2,10 +2,11 @@
 
 import { api } from "../api.js";
 import { busy } from "../components.js";
-import { find, h, icon, reconcile, setText } from "../dom.js";
+import { asTyped, find, h, icon, reconcile, setText } from "../dom.js";
 import { draftOf, keepDraft } from "../drafts.js";
 import { storage } from "../storage.js";
 import { ago, elapsed, whole } from "../time.js";
+import { showError } from "../toast.js";
 import { attemptState, isActive } from "./words.js";
 
 export class Attempts {
@@ -25,6 +26,7 @@ export class Attempts {
     find("#task").classList.toggle("is-unstarted", !attempts.length);
     setText(find("#tab-log span"), attempts.length ? "Output" : "Start");
     if (!attempts.length) this.#first();
+    if (page.document.task) this.follow?.(page.document.task);
     reconcile(find("#attempts"), attempts.map((attempt, i) => ({ attempt, number: i + 1 })).reverse(), {
       keyOf: ({ attempt }) => attempt.id,
       make: ({ attempt }) => this.#make(attempt),
@@ -104,8 +106,13 @@ export class Attempts {
     const branch = h("input.input.mono", { id: `${name}-branch`, spellcheck: "false", autocapitalize: "off" });
     branch.value = last?.target_branch ?? project?.target_branch ?? "";
     const prompt = h("textarea.input", { id: `${name}-prompt`, rows: "6" });
-    const usual = `${task.title}\n\n${task.description}`.trim();
+    let usual = usualPrompt(task);
     prompt.value = draftOf(task.id) || usual;
+    this.follow = (changed) => {
+      const untouched = prompt.value === usual;
+      usual = usualPrompt(changed);
+      if (untouched) prompt.value = usual;
+    };
     prompt.addEventListener("input", () => keepDraft(task.id, prompt.value === usual ? "" : prompt.value));
     const hint = h("p.field-hint");
     const problem = h("div", { role: "alert" });
@@ -153,7 +160,10 @@ export class Attempts {
       this.page.open({ attempt: attempt.id, run: null, view: "log" });
       dialog?.close();
     } catch (error) {
-      problem.replaceChildren(h("p.notice.notice-red", {}, error.message));
+      if (!problem.checkVisibility()) showError(error); // its form was left meanwhile
+      else problem.replaceChildren(h("p.notice.notice-red", {}, error.message));
     }
   }
 }
+
+const usualPrompt = ({ title, description }) => asTyped(`${title}\n\n${description}`.trim());

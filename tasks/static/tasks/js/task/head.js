@@ -2,7 +2,7 @@
 
 import { ApiError, api } from "../api.js";
 import { busy } from "../components.js";
-import { announce, find, findAll, h, hue, setText } from "../dom.js";
+import { announce, asTyped, find, findAll, h, hue, setText } from "../dom.js";
 import { showError } from "../toast.js";
 import { askToLeave } from "../unsaved.js";
 
@@ -111,7 +111,7 @@ export class TaskHead {
   }
 
   async #save(form, before, after, notice) {
-    const changed = Object.fromEntries(Object.entries(after).filter(([name, value]) => value !== before[name]));
+    const changed = Object.fromEntries(Object.entries(after).filter(([name, value]) => value !== asTyped(before[name])));
     if (!Object.keys(changed).length) {
       this.#close();
       return;
@@ -134,7 +134,7 @@ export class TaskHead {
     const anyway = h("button.button.button-small", { type: "button" }, "Save mine over it");
     anyway.addEventListener("click", () => {
       for (const name of ["title", "description"]) {
-        if (this.editor[name].value === before[name]) this.editor[name].value = task[name];
+        if (this.editor[name].value === asTyped(before[name])) this.editor[name].value = task[name];
         before[name] = task[name];
       }
       form.requestSubmit();
