@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import BrowserContext, Page, Route, expect
 
-from tests.browser.conftest import PHONE, Api, Watched, card, lift, middle, titles
+from tests.browser.conftest import PHONE, RESTING, Api, Watched, card, lift, middle, titles, wait_live
 from tests.needs import needs_chromium
 
 pytestmark = needs_chromium
@@ -220,6 +220,50 @@ def test_many_are_moved_labelled_and_deleted_at_once(api: Api, project: str, boa
     assert set(api.tasks(project)) == {"Three"}
 
 
+def test_what_the_filter_hides_is_not_among_the_selected(board: Any) -> None:
+    page = board("One", "Two", "Three")
+    for title in ("One", "Two"):
+        card(page, title).click(modifiers=["Control"], position={"x": 150, "y": 14})
+    bulk = page.locator("#bulk")
+    for sought, there in (("One", "1 selected"), ("Three", None), ("", "2 selected")):
+        page.locator("#search").fill(sought)
+        if there:
+            expect(bulk).to_contain_text(there)
+        else:
+            expect(bulk).to_be_hidden()
+    page.locator("#search").blur()
+    page.keyboard.press("Escape")
+
+
+def test_a_page_that_is_come_back_to_selects_nothing(board: Any) -> None:
+    page = board("One")
+    card(page, "One").get_by_role("link").focus()
+    page.keyboard.press("x")
+    expect(card(page, "One").locator(".card-check")).to_be_checked()
+    page.goto(RESTING)
+    page.go_back()
+    wait_live(page)
+    expect(card(page, "One").locator(".card-check")).not_to_be_checked()
+
+
+def test_a_title_reads_in_the_direction_of_its_letters(board: Any) -> None:
+    page = board("תקן (abc) 123!")
+    ends = (
+        card(page, "תקן (abc) 123!")
+        .locator(".card-title")
+        .evaluate("""(title) => {
+        const text = title.firstChild;
+        return [0, text.length - 1].map((at) => {
+            const range = new Range();
+            range.setStart(text, at);
+            range.setEnd(text, at + 1);
+            return range.getBoundingClientRect().left;
+        });
+    }""")
+    )
+    assert ends[1] < ends[0]
+
+
 def test_the_demo_agent_starts_with_the_task(api: Api, project: str, board: Any) -> None:
     page = board()
     page.keyboard.press("c")
@@ -241,6 +285,16 @@ def test_the_menu_does_what_the_keys_do(board: Any) -> None:
     expect_titles(page, "done", ["One"])
     page.keyboard.press("?")
     expect(page.locator("#shortcuts-help")).to_contain_text("New task")
+
+
+def test_the_menu_of_a_task_that_is_gone_starts_nothing(api: Api, project: str, board: Any) -> None:
+    page = board("One")
+    page.get_by_role("button", name="Actions for One").click()
+    api("DELETE", f"/api/tasks/{api.tasks(project)['One']['id']}")
+    expect_titles(page, "todo", [])
+    page.get_by_role("menuitem", name="Start an agent").click()
+    expect(page.locator("#card-menu")).to_be_hidden()
+    expect(page.locator("dialog[open]")).to_have_count(0)
 
 
 @pytest.fixture(scope="class")

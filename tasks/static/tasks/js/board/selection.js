@@ -82,7 +82,7 @@ export class Selection {
   }
 
   #drawBar() {
-    const number = this.size;
+    const number = this.size ? this.inOrder().length : 0;
     const before = Number(this.bar.dataset.number ?? 0);
     this.bar.dataset.number = number;
     this.bar.hidden = number === 0;

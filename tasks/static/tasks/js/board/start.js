@@ -25,10 +25,12 @@ export class Start {
   }
 
   open(ids) {
-    this.#ids = ids;
     const one = ids.length === 1;
+    const task = this.board.task(ids[0]);
+    if (one && !task) return; // deleted while its menu was open
+    this.#ids = ids;
     if (this.board.executors.length) {
-      setText(find("[data-part=task]", this.form), one ? this.board.task(ids[0]).title : `${ids.length} tasks`);
+      setText(find("[data-part=task]", this.form), one ? task.title : `${ids.length} tasks`);
       find("[data-part=prompt]", this.form).hidden = !one;
       this.form.elements.prompt.value = one ? draftOf(ids[0]) : "";
       preferAgent(this.form.elements.executor);
