@@ -24,6 +24,8 @@ from events.monitor import active_streams
 
 logger = logging.getLogger("events")
 
+PATIENCE_SECONDS = 10
+
 
 class Control:
     """The server's side."""
@@ -64,20 +66,21 @@ async def _answer(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -
 
 
 def ask() -> list[dict[str, Any]]:
-    """The answers of all running servers of this project: `{"pid", "streams": […]}` each."""
+    """The answers of all running servers of this project: `{"pid", "streams": […]}` each. Raises TimeoutError."""
     return list(_answers())
 
 
 def _answers() -> Iterator[dict[str, Any]]:
     _sweep()
     for note in _notes():
-        with suppress(FileNotFoundError, ConnectionRefusedError):  # it has just ended
+        # It has just ended, maybe in the middle of its answer.
+        with suppress(FileNotFoundError, ConnectionError, orjson.JSONDecodeError):
             yield orjson.loads(_read(note.read_text()))
 
 
 def _read(path: str) -> bytes:
     with socket.socket(socket.AF_UNIX) as one:
-        one.settimeout(10)
+        one.settimeout(PATIENCE_SECONDS)
         one.connect(path)
         parts = []
         while part := one.recv(1 << 16):

@@ -18,7 +18,10 @@ class Command(BaseCommand):
         parser.add_argument("--json", action="store_true", help="print the same as a JSON list")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        servers = ask()
+        try:
+            servers = ask()
+        except TimeoutError:
+            raise CommandError("A server runs, but does not answer.") from None
         if not servers:
             raise CommandError("No server is running.")
         rows = [row for server in servers for row in server["streams"]]
