@@ -13,6 +13,7 @@ _PR_SET_CHILD_SUBREAPER = 36
 _F_SETPIPE_SZ = 1031
 _PIPE_BYTES = 256 * 1024
 _KILL_AGAIN = 0.02
+_KILL_AT_LEAST = 2.0  # seconds
 
 
 class CannotStart(Exception):
@@ -145,8 +146,8 @@ class Family:
     def members(self) -> list[processes.Process]:
         return processes.descendants(os.getpid())
 
-    def signal(self, number: signal.Signals) -> int:
-        """Signals each member once; the number of members."""
+    def signal(self, number: signal.Signals) -> set[tuple[int, int]]:
+        """Signals each member once; their pids and start times."""
         if number == signal.SIGKILL:
             self._kill_on_sight()
         members = self.members()
@@ -155,7 +156,7 @@ class Family:
         for member in members:
             if member.group != self.pid:
                 processes.send(member, number)
-        return len(members)
+        return {(member.pid, member.start_time) for member in members}
 
     def _kill_on_sight(self) -> None:
         """What forks in a loop and ends is another process by the time that all are known."""
@@ -166,19 +167,33 @@ class Family:
 
 class Stopping:
     """SIGINT (unless `polite` is empty), SIGTERM, SIGKILL, each after the grace of the one before; the last
-    again and again, since whatever forks faster than it is found must be found again."""
+    again and again, since whatever forks faster than it is found must be found again. Less and less often where
+    just the same is found again: the program of another account (sudo), say, which may not be killed."""
 
     def __init__(self, family: Family, polite: Sequence[float], grace: float) -> None:
         self._family = family
         self._steps = [(signal.SIGINT, seconds) for seconds in polite] + [(signal.SIGTERM, grace)]
+        self._kill_again = _KILL_AGAIN
+        self._found: set[tuple[int, int]] = set()
         self.due = 0.0
         """When the next signal is due, by the steady clock."""
 
     def go_on(self, now: float) -> None:
         if now < self.due:
             return
-        number, grace = self._steps.pop(0) if self._steps else (signal.SIGKILL, _KILL_AGAIN)
+        if not self._steps:
+            self._kill(now)
+            return
+        number, grace = self._steps.pop(0)
         self._family.signal(number)
         if number == signal.SIGTERM:
             self._family.signal(signal.SIGCONT)  # what is suspended could not even end
         self.due = now + grace
+
+    def _kill(self, now: float) -> None:
+        found = self._family.signal(signal.SIGKILL)
+        self._kill_again = (
+            min(2 * self._kill_again, _KILL_AT_LEAST) if found and found == self._found else _KILL_AGAIN
+        )
+        self._found = found
+        self.due = now + self._kill_again

@@ -42,7 +42,8 @@ class LogFile:
             return
         over = self._size + len(self._backlog) + len(data) - self._max
         if self._max and over > 0:
-            end = data.rfind(b"\n", 0, len(data) - over) + 1
+            # Its own words may have taken it past the cap already.
+            end = data.rfind(b"\n", 0, max(0, len(data) - over)) + 1
             self._put(data[:end])
             self._drop(data[end:])
             self.capped = True

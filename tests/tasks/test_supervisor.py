@@ -1,15 +1,19 @@
 """The supervisor of a run, on real children."""
 
+import itertools
 import json
 import os
 import signal
 import sys
 import time
 from pathlib import Path
+from typing import cast
 
 import pytest
 
+from tasks.supervision import child
 from tasks.supervision.child import Pipes
+from tasks.supervision.logfile import LogFile
 from tasks.supervision.output import Output
 from tasks.supervision.records import Clock
 from tests.runs import Run, is_gone, wait_for
@@ -146,6 +150,15 @@ def test_one_line_of_many_megabytes_is_split_with_a_mark(folder: Path) -> None:
     assert run.text() == "a" * size + "\n"
     assert max(map(len, (folder / "log.jsonl").read_bytes().splitlines())) <= 65536
     assert [bool(r.get("partial")) for r in run.records()][-1] is False
+
+
+def test_what_is_said_past_the_limit_makes_no_room_for_output(folder: Path) -> None:
+    folder.mkdir(parents=True)
+    log = LogFile(str(folder / "log.jsonl"), 1000, lambda text: f"{text}\n".encode())
+    log.append(b"a line of output\n" * 58)
+    log.say("words of the board's own that are longer than what is left")
+    log.append(b"more output\n" * 5000)
+    assert b"more" not in (folder / "log.jsonl").read_bytes()
 
 
 @pytest.mark.parametrize("limit", [4096, 65536])
@@ -314,6 +327,31 @@ def test_stop_tells_also_what_is_in_another_session(folder: Path) -> None:
     run.stop()
     assert run.finish(20)["exit_code"] == 0
     assert run.contents() == ["ready", "told"]
+
+
+class Unkillable:
+    """A family of which each look finds what is given, whatever it is sent."""
+
+    def __init__(self, *found: set[tuple[int, int]]) -> None:
+        self.found = itertools.cycle(found)
+        self.sent: list[signal.Signals] = []
+
+    def signal(self, number: signal.Signals) -> set[tuple[int, int]]:
+        self.sent.append(number)
+        return next(self.found)
+
+
+@pytest.mark.parametrize(
+    ("found", "rarely"), [([{(7, 1)}], True), ([{(7, 1)}, {(8, 2)}], False), ([set()], False)]
+)
+def test_what_may_not_be_killed_is_killed_less_and_less_often(
+    found: list[set[tuple[int, int]]], rarely: bool
+) -> None:
+    family = Unkillable(*found)
+    stopping = child.Stopping(cast(child.Family, family), [], 0)
+    for hundredths in range(6000):
+        stopping.go_on(hundredths / 100)
+    assert (family.sent.count(signal.SIGKILL) < 60) is rarely
 
 
 def test_stop_ends_what_forks_faster_than_it_is_found(folder: Path) -> None:
