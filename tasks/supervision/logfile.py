@@ -71,9 +71,10 @@ class LogFile:
         if found.st_nlink == 0 or not os.path.exists(self._path):
             self._restore()
         elif found.st_size < self._size:
-            lost, self._size = self._size - found.st_size, found.st_size
-            if self._torn():
-                self._put(b"\n")  # what follows does not go on a record of which the end is gone
+            before, self._size = self._size, found.st_size
+            if self._torn() and not self.blocked:
+                self._cut_torn()
+            lost = before - self._size
             self.say(f"Somebody cut this log: {lost} bytes of it are gone.")
 
     def give_up(self) -> None:
@@ -82,6 +83,7 @@ class LogFile:
         self._backlog = b""
         if self._torn():
             self._cut_torn()
+            self.dropped_records += 1
         self.closed = True
 
     def close(self, last_words: list[str]) -> None:
@@ -132,7 +134,6 @@ class LogFile:
                 break
         os.ftruncate(self._file, end)
         self._size = end
-        self.dropped_records += 1
 
     def _restore(self) -> None:
         new_path = self._path + ".restored"
