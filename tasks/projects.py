@@ -166,16 +166,22 @@ def delete(record: Project | Task | TaskAttempt, **attempts: Any) -> None:
     from tasks import demo
     from tasks.finishing import finish
 
-    active = active_runs(**attempts).count()
-    if active:
-        raise Refused(f"{active} of its runs still go on: stop them first.", 409)
+    _require_idle(attempts)
     for attempt in TaskAttempt.objects.filter(worktree__isnull=False, **attempts).select_related(
         "task__project"
     ):
         finish.drop_worktree(attempt)
-    record.delete()
+    with transaction.atomic():
+        _require_idle(attempts)  # Git has taken its time, in which somebody may have started one.
+        record.delete()
     if isinstance(record, Project):
         demo.remove_repository(record)
+
+
+def _require_idle(attempts: Mapping[str, Any]) -> None:
+    active = active_runs(**attempts).count()
+    if active:
+        raise Refused(f"{active} of its runs still go on: stop them first.", 409)
 
 
 def active_runs(**attempts: Any) -> QuerySet[ExecutionProcess]:

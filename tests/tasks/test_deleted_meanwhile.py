@@ -12,7 +12,9 @@ from django.core.management import CommandError
 from django.db import connection
 from django.test import Client
 
-from tasks import actions
+from tasks import actions, projects
+from tasks.errors import Refused
+from tasks.finishing import finish
 from tasks.models import ExecutionProcess, Project, Task, TaskAttempt
 from tests.tasks.conftest import bearer_client
 
@@ -101,3 +103,18 @@ def test_who_follows_a_log_is_told(project: Project, run: ExecutionProcess, admi
         deleted_before(project, its_status),
     ):
         actions.read_log(admin, run.pk, wait_seconds=20)
+
+
+def test_what_is_started_while_git_removes_the_worktrees_is_not_deleted(
+    project: Project, task: Task, attempt: TaskAttempt, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    TaskAttempt.objects.filter(pk=attempt.pk).update(worktree="/nowhere")
+
+    def drop(old: TaskAttempt) -> None:
+        new = TaskAttempt.objects.create(task=task, executor="script", branch="c", target_branch="main")
+        ExecutionProcess.objects.create(task_attempt=new, run_reason="codingagent")
+
+    monkeypatch.setattr(finish, "drop_worktree", drop)
+    with pytest.raises(Refused, match="still go on"):
+        projects.delete(project, task__project=project)
+    assert Project.objects.filter(pk=project.pk).exists()
