@@ -109,7 +109,8 @@ async def _answer(url: str, body: bytes, signed: dict[str, str]) -> tuple[int, s
     ):
         if answer.is_success:
             return answer.status_code, ""
-        said = await anext(answer.aiter_text(EXCERPT), "")
+        # Not as text: that would take any codec of Python's that the receiver names, and not all of them decode.
+        said = (await anext(answer.aiter_bytes(EXCERPT), b"")).decode(errors="replace")
         return answer.status_code, f"{answer.status_code} {answer.reason_phrase}: {said}".strip(" :")
 
 

@@ -184,6 +184,17 @@ def test_an_address_that_is_none_is_a_failure_that_is_told(task: Task, url: str,
     assert delivery.status == Status.PENDING and words in delivery.error
 
 
+def test_an_answer_in_no_text_encoding_is_a_failure_that_is_told(task: Task, receiver: Receiver) -> None:
+    webhook = hook(receiver)
+    receiver.answer = lambda number: 500
+    receiver.headers = {"Content-Type": "text/plain; charset=hex"}
+    projects.change_task(task, {"status": "done"})
+    collecting.collect()
+    (delivery,) = sending.due(webhook, timezone.now())
+    sending.send(delivery)
+    assert "the receiver's own words" in delivery.error
+
+
 @pytest.mark.parametrize("status", [301, 302, 307])
 def test_a_redirect_is_a_failure_and_not_followed(task: Task, receiver: Receiver, status: int) -> None:
     hook(receiver)
