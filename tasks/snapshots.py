@@ -10,8 +10,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from tasks import git, scratch
+
+WHOLE: Final = ".git.whole"
+"""A submodule's git folder on its way into the submodule (finishing/operations.py)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +108,7 @@ def inner_work(worktree: Path) -> list[str]:
 
 def _has_own_work(repository: Path) -> bool:
     if not repository.joinpath(".git").exists():
-        return False
+        return repository.joinpath(WHOLE).exists()
     try:
         commits = ("HEAD", "--all", "--not", "--remotes")
         return is_dirty(repository) or bool(git.run("rev-list", "-n1", *commits, cwd=repository).stdout)

@@ -1,5 +1,6 @@
 """Carrying an operation out, and ending one that was cut off (tasks/finishing/journal.py)."""
 
+import errno
 import logging
 import os
 import shutil
@@ -161,15 +162,31 @@ def remove_worktree(repo: Path, folder: Path, attempt_id: UUID) -> None:
 
 def _make_whole(folder: Path, inner: Path) -> None:
     """A submodule's git folder lies in that of the worktree and would go with it: it is put into the submodule."""
-    found = git.run("rev-parse", "--absolute-git-dir", cwd=inner, accept=(0, 128))
-    place = Path(found.text)
-    if found.code or not place.is_relative_to(git.git_folder(folder) / "modules"):
-        return
-    git.run("config", "--file", place / "config", "--unset-all", "core.worktree", cwd=folder, accept=(0, 5))
-    whole = inner / ".git.whole"
-    shutil.move(place, whole)
-    inner.joinpath(".git").unlink()
+    whole = inner / snapshots.WHOLE
+    if not whole.exists():  # else it was cut off below
+        found = git.run("rev-parse", "--absolute-git-dir", cwd=inner, accept=(0, 128))
+        place = Path(found.text)
+        if found.code or not place.is_relative_to(git.git_folder(folder) / "modules"):
+            return
+        git.run(
+            "config", "--file", place / "config", "--unset-all", "core.worktree", cwd=folder, accept=(0, 5)
+        )
+        _move_at_once(place, whole)
+    inner.joinpath(".git").unlink(missing_ok=True)
     whole.rename(inner / ".git")
+
+
+def _move_at_once(place: Path, goal: Path) -> None:
+    """So that what is found at `goal` is complete. From another disk it is a copy, and the original goes later."""
+    try:
+        place.rename(goal)
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise
+        part = goal.with_name(f"{goal.name}.part")
+        shutil.rmtree(part, ignore_errors=True)
+        shutil.copytree(place, part, symlinks=True)
+        part.rename(goal)
 
 
 # --- after a crash

@@ -1,5 +1,6 @@
 """Status, rebase and discard on real repositories: all or nothing, and nothing of anybody's lost."""
 
+import errno
 import os
 import signal
 from pathlib import Path
@@ -314,6 +315,45 @@ class TestDiscard:
         assert plain(kept / "ahead", "show", "main:committed") == "1"
         assert plain(kept / "work", "show", "HEAD:committed") == "1"
         assert plain(kept / "work", "status", "--porcelain") == "?? loose\n"
+
+    @pytest.mark.parametrize("cut_off_before", ["unlink", "rename"])
+    @pytest.mark.parametrize("another_disk", [False, True])
+    def test_work_inside_a_submodule_outlives_a_kill(
+        self,
+        attempt: TaskAttempt,
+        admin: User,
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        cut_off_before: str,
+        another_disk: bool,
+    ) -> None:
+        place, inner = folder(attempt), make_repository(tmp_path / "inner")
+        plain(place, "-c", "protocol.file.allow=always", "submodule", "--quiet", "add", str(inner), "sub")
+        plain(place, "commit", "-q", "-m", "sub")
+        commit(place / "sub", "committed", "1")
+        rename, unlink = Path.rename, Path.unlink
+
+        def renamed(path: Path, goal: Path) -> Path:
+            if another_disk and path.parent.name == "modules":
+                raise OSError(errno.EXDEV, "another disk")
+            if path.name == snapshots.WHOLE:
+                raise SystemExit
+            return rename(path, goal)
+
+        def unlinked(path: Path, missing_ok: bool = False) -> None:
+            if path.name == ".git" and cut_off_before == "unlink":
+                raise SystemExit
+            unlink(path, missing_ok)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Path, "rename", renamed)
+            patch.setattr(Path, "unlink", unlinked)
+            with pytest.raises(SystemExit):
+                finish.discard(attempt, admin)
+        finish.recover()
+        kept = Path(django_settings.VIBE_DATA) / "kept" / str(attempt.pk)
+        assert plain(kept / "sub", "show", "HEAD:committed") == "1"
+        assert plain(kept / "sub", "status", "--porcelain") == ""
 
 
 class TestJournal:
