@@ -99,7 +99,8 @@ def _references(repo: Path, *prefixes: str) -> Iterator[tuple[int, str]]:
     found = git.run("for-each-ref", "--format=%(committerdate:unix) %(refname)", *prefixes, cwd=repo).text
     for line in filter(None, found.split("\n")):
         moment, ref = line.split(" ", 1)
-        yield int(moment), ref
+        if moment:  # else it is somebody's own: the board's are all of commits
+            yield int(moment), ref
 
 
 def _is_needed(ref: str) -> bool:

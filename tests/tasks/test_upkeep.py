@@ -10,7 +10,7 @@ from django.core.management import call_command
 
 from tasks import git, worktrees
 from tasks.finishing import finish
-from tasks.models import ExecutionProcess, TaskAttempt
+from tasks.models import ExecutionProcess, Project, TaskAttempt
 from tests.repositories import git as plain
 from tests.tasks.attempts import commit, folder
 
@@ -25,6 +25,14 @@ class TestUpkeep:
         assert finish.expire_kept_refs(days=-1) == 1
         assert TaskAttempt.objects.get(pk=attempt.pk).kept_ref == ""
         assert "kept" not in plain(repository, "for-each-ref")
+
+    def test_reference_of_somebodys_own_that_is_of_no_commit(
+        self, project: Project, repository: Path
+    ) -> None:
+        ref = f"{worktrees.KEPT_REFS}somebody"
+        plain(repository, "update-ref", ref, "main^{tree}")
+        assert finish.expire_kept_refs(days=-1) == 0
+        assert ref in plain(repository, "for-each-ref")
 
     def test_what_lies_in_folders_stays_for_its_time_too(self) -> None:
         data = Path(django_settings.VIBE_DATA)
