@@ -22,7 +22,7 @@ from tasks.finishing.journal import FileUpdate, Move, Operation
 from tasks.finishing.operations import recover
 from tasks.finishing.standing import status
 from tasks.finishing.upkeep import expire_kept_refs, remove_ended_worktrees
-from tasks.models import ExecutionProcess, RunReason, TaskAttempt
+from tasks.models import TaskAttempt
 
 __all__ = [
     "STRATEGIES", "discard", "drop_worktree", "expire_kept_refs", "merge", "rebase", "recover",
@@ -119,11 +119,7 @@ def _fetch(attempt_id: UUID, *, any_outcome: bool = False) -> TaskAttempt:
         raise Refused(f"The attempt is {attempt.get_outcome_display().lower()} already.")
     if not attempt.base_commit:
         raise Refused("The attempt has not begun yet: it has no branch.")
-    running = attempt.processes.exclude(status__in=ExecutionProcess.ENDED).exclude(
-        run_reason=RunReason.DEVSERVER
-    )
-    if running.exists():
-        raise Refused("A run still goes on in this attempt: stop it, or wait for its end.")
+    operations.check_idle(attempt)
     return attempt
 
 

@@ -60,7 +60,7 @@ class Operation:
 
 def _folder() -> Path:
     folder = Path(settings.VIBE_DATA) / "operations"
-    folder.mkdir(mode=0o700, exist_ok=True)
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     return folder
 
 

@@ -15,17 +15,25 @@ from uuid import UUID
 from django.conf import settings
 from django.db import DatabaseError, transaction
 
-from tasks import git, snapshots, worktrees
+from tasks import git, projects, snapshots, worktrees
+from tasks.errors import Refused
 from tasks.finishing import checkouts, journal
 from tasks.finishing.checkouts import Checkout
 from tasks.finishing.journal import FileUpdate, Move, Operation
-from tasks.models import Task, TaskAttempt
+from tasks.models import ExecutionProcess, RunReason, Task, TaskAttempt
 
 logger = logging.getLogger("tasks")
 
 Planner = Callable[[TaskAttempt], Operation]
 _LOCK_SECONDS: Final = 5.0
 """How long a reference's lock of a git that was cut off is waited for before it is removed."""
+
+
+def check_idle(attempt: TaskAttempt) -> None:
+    """Refused (409) where a run waits or goes on in the attempt; a development server may."""
+    running = attempt.processes.exclude(status__in=ExecutionProcess.ENDED)
+    if running.exclude(run_reason=RunReason.DEVSERVER).exists():
+        raise Refused("A run still goes on in this attempt: stop it, or wait for its end.")
 
 
 class Unfinished(Exception):
@@ -45,6 +53,9 @@ def execute(operation: Operation) -> None:
     journal.write(operation)
     with _checkout(operation) as checkout:
         try:
+            # A run may have been asked for while this was planned. From here on none is: the journal tells of it.
+            with transaction.atomic():
+                check_idle(projects.hold(TaskAttempt(pk=UUID(operation.attempt))))
             if checkout is not None and operation.files is not None:
                 checkout.lock()
                 _recheck(checkout, operation.files)

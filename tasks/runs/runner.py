@@ -16,6 +16,7 @@ from django.utils import timezone
 
 from tasks import executors, git, locks, projects, worktrees
 from tasks.errors import Refused
+from tasks.finishing import journal
 from tasks.models import ExecutionProcess, RunReason, Task, TaskAttempt, TaskStatus
 from tasks.runs import endings, launch, runfiles
 from tasks.runs.run_loop import Runner
@@ -66,6 +67,8 @@ def follow_up(attempt: TaskAttempt, prompt: str, user: User | None) -> Execution
     with transaction.atomic():
         # The lock makes two people who press at once queue one follow-up, not two, and none beside a merge.
         _require_open(projects.hold(attempt))
+        if journal.under_way(attempt.pk):
+            raise Refused("The attempt is just being merged, rebased or discarded: wait for the end of that.")
         agents = attempt.processes.filter(run_reason=RunReason.CODINGAGENT)
         if agents.filter(status=Status.QUEUED).exists():
             raise Refused("A follow-up waits already: edit that one, or take it back.", 409)

@@ -2,15 +2,17 @@
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 from django.contrib.auth.models import User
 
 from tasks import diffs, git, projects, worktrees
 from tasks.errors import Refused
-from tasks.finishing import checkouts, finish, journal
-from tasks.finishing.journal import FileUpdate
+from tasks.finishing import checkouts, finish, journal, operations
+from tasks.finishing.journal import FileUpdate, Operation
 from tasks.models import ExecutionProcess, Project, Task, TaskAttempt
+from tasks.runs import runner
 from tests.repositories import git as plain
 from tests.repositories import make_repository
 from tests.tasks.attempts import commit, everything, folder, refused, start
@@ -377,6 +379,31 @@ class TestMergeRefused:
         assert "still goes on" in refused(repository, lambda: finish.merge(attempt, "merge", admin)).message
         ExecutionProcess.objects.update(run_reason="devserver")
         assert finish.merge(attempt, "merge", admin).outcome == "merged"
+
+    def test_follow_up_that_is_asked_for_meanwhile(
+        self, attempt: TaskAttempt, repository: Path, admin: User, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        commit(folder(attempt), "a", "1")
+        plan, move = finish._plan_merge, operations.move_references
+
+        def planned(*args: Any) -> Operation:
+            operation = plan(*args)
+            runner.follow_up(attempt, "more", admin)
+            return operation
+
+        def moved(operation: Operation) -> None:
+            move(operation)
+            with pytest.raises(Refused, match="just being merged"):
+                runner.follow_up(attempt, "more", admin)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(finish, "_plan_merge", planned)
+            assert (
+                "still goes on" in refused(repository, lambda: finish.merge(attempt, "merge", admin)).message
+            )
+        attempt.processes.all().delete()
+        monkeypatch.setattr(operations, "move_references", moved)
+        assert not finish.merge(attempt, "merge", admin).processes.exists()
 
     def test_worktree_on_another_branch(self, attempt: TaskAttempt, repository: Path, admin: User) -> None:
         plain(folder(attempt), "checkout", "-q", "-b", "agent-idea")
