@@ -1,6 +1,7 @@
 """The board in Chromium: what one window does, another sees; by mouse, by keyboard and by finger."""
 
 import re
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -276,6 +277,24 @@ def test_the_demo_agent_starts_with_the_task(api: Api, project: str, board: Any)
     expect(running.locator(".card-line")).not_to_be_empty()
     api.stop(project)
     expect(page.locator("#column-inreview .run-state")).to_have_text("Stopped")
+
+
+def test_a_run_whose_card_is_in_review_already_is_asked_for_no_oftener(
+    api: Api, project: str, board: Any
+) -> None:
+    page = board("Goes on")
+    task = api.tasks(project)["Goes on"]["id"]
+    api("POST", "/api/task-attempts", {"task_id": task, "executor": "script", "prompt": "echo on; sleep 60"})
+    expect(card(page, "Goes on").locator(".card-line")).to_have_text("on")
+    api("PATCH", f"/api/tasks/{task}", {"status": "inreview"})
+    expect_titles(page, "inreview", ["Goes on"])
+    with page.expect_request("**/pulse/"):
+        pass
+    began = time.monotonic()
+    with page.expect_request("**/pulse/"):
+        pass
+    assert time.monotonic() - began > 1.5
+    api.stop(project)
 
 
 def test_the_menu_does_what_the_keys_do(board: Any) -> None:

@@ -29,7 +29,7 @@ export class Pulse extends EventTarget {
   #wanted() {
     const cards = [...this.board.columns.values()].flat().filter((card) => card.attempt);
     const running = cards.filter((card) => card.state === "running");
-    const waiting = cards.filter((card) => card.status === "inreview" && this.#known(card) !== card.completedAt);
+    const waiting = cards.filter((card) => card.status === "inreview" && card.state !== "running" && this.#known(card) !== card.completedAt);
     return { running, waiting: waiting.slice(0, 40) };
   }
 
