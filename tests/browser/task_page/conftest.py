@@ -124,7 +124,7 @@ def line(page: Page, text: str) -> Any:
 
 
 def shown(page: Page) -> list[str]:
-    return page.locator(".log-line:not(.is-continued) .log-text").all_inner_texts()
+    return page.locator(".log-line .log-text").all_inner_texts()
 
 
 @pytest.fixture(scope="module")

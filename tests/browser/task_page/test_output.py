@@ -34,6 +34,20 @@ class TestOutput:
         assert [text for text in shown(page) if "Working" in text] == ["Working 100%"]
         expect(line(page, "Name? Ada")).to_be_visible()
 
+    def test_a_progress_bar_that_took_minutes_hides_nothing(
+        self, page: Page, runs: Runs, server: LiveServer
+    ) -> None:
+        task, attempt = runs.done("echo before", "Took minutes")
+        run = runs.of(attempt)[0]["id"]
+        start, end = '{"type":"stdout","content":', '"timestamp":"2026-01-01T00:00:00.000000Z"'
+        with open(server.data / "runs" / run / "log.jsonl", "a") as log:
+            log.writelines(f'{start}"\\rStep {step}",{end},"partial":true}}\n' for step in range(2_000))
+            log.write(f'{start}"\\rFinished",{end}}}\n')
+        open_task(page, task, "?view=log")
+        expect(line(page, "before")).to_be_visible()
+        expect(line(page, "Finished")).to_be_visible()
+        assert shown(page) == ["before", "Finished"]
+
     def test_a_line_that_came_in_parts_is_found(self, page: Page, printed: str) -> None:
         open_task(page, printed, "?view=log")
         search = page.get_by_role("searchbox", name="Search the whole log")

@@ -12,17 +12,20 @@
 const TALLEST = 12_000_000;
 const OVERSCAN = 10;
 const MOST_ROWS = 1_000;
+/** Further than this nobody looks for lines to fill the list with, where those between are hidden. */
+const FURTHEST = 5_000;
 
 export class LineWindow {
   /**
    * @param {HTMLElement} scroller gets the list as its content
    * @param {object} options
    * @param {(index: number) => HTMLElement} options.render makes the row of a line
+   * @param {(index: number) => boolean} [options.hides] whether a line has no row: there may be any number of such
    * @param {(first: number, last: number) => void} [options.onRange] lines [first, last) are in sight
    * @param {(following: boolean) => void} [options.onFollow] the reader came to the end, or left it
    */
-  constructor(scroller, { render, onRange = () => {}, onFollow = () => {} }) {
-    Object.assign(this, { scroller, render, onRange, onFollow });
+  constructor(scroller, { render, hides = () => false, onRange = () => {}, onFollow = () => {} }) {
+    Object.assign(this, { scroller, render, hides, onRange, onFollow });
     this.total = 0;
     this.position = 0;
     this.following = true;
@@ -73,7 +76,7 @@ export class LineWindow {
   /** Makes the rows of lines [first, last) again, where they are in sight. */
   refresh(first, last) {
     for (const [index, row] of this.rows) {
-      if (index < first || index >= last) continue;
+      if (index < first || index >= last || this.hides(index)) continue; // the next drawing takes out what is hidden
       const fresh = this.render(index);
       row.replaceWith(fresh);
       this.rows.set(index, fresh);
@@ -163,12 +166,21 @@ export class LineWindow {
 
   #key(event) {
     if (event.target !== this.scroller || event.altKey || event.ctrlKey || event.metaKey) return;
-    const page = Math.max(1, this.fit - 2);
+    const page = Math.max(1, this.#seen() - 2);
     const steps = { ArrowUp: -1, ArrowDown: 1, PageUp: -page, PageDown: page, Home: -Infinity, End: Infinity };
     const step = event.key === " " ? (event.shiftKey ? -page : page) : steps[event.key];
     if (step === undefined) return;
     event.preventDefault();
-    this.#moveTo(step === Infinity ? this.#end : this.position + step);
+    let to = step === Infinity ? this.#end : this.position + step;
+    while (to > 0 && to < this.#end && this.hides(Math.floor(to))) to += Math.sign(step);
+    this.#moveTo(to);
+  }
+
+  /** How many rows the reader sees. */
+  #seen() {
+    const { top, bottom } = this.scroller.getBoundingClientRect();
+    const boxes = [...this.rows.values()].map((row) => row.getBoundingClientRect());
+    return boxes.filter((box) => box.bottom > top && box.top < bottom).length;
   }
 
   #draw() {
@@ -181,9 +193,10 @@ export class LineWindow {
     let first = Math.max(0, Math.floor(this.position) - OVERSCAN);
     let last = Math.min(this.total, Math.floor(this.position) + visible + OVERSCAN);
     this.#sync(first, last);
-    // Rows may have no height at all: go on until the list is full.
-    while (last < this.total && last - first < MOST_ROWS && this.#heightBelow() < height) {
-      last = Math.min(this.total, last + visible);
+    // Lines may be hidden, and rows have no height: go on until the list is full.
+    const limit = Math.min(this.total, first + 2 * FURTHEST);
+    while (last < limit && this.rows.size < MOST_ROWS && this.#heightBelow() < height) {
+      last = Math.min(limit, this.#shownFrom(last) + visible);
       this.#sync(first, last);
     }
     if (last === this.total) {
@@ -202,12 +215,13 @@ export class LineWindow {
 
   #sync(first, last) {
     for (const [index, row] of this.rows) {
-      if (index >= first && index < last) continue;
+      if (index >= first && index < last && !this.hides(index)) continue;
       row.remove();
       this.rows.delete(index);
     }
     let before = this.list.firstChild;
     for (let index = first; index < last; index += 1) {
+      if (this.hides(index)) continue;
       let row = this.rows.get(index);
       if (row && row === before) {
         before = row.nextSibling;
@@ -221,17 +235,24 @@ export class LineWindow {
 
   /** From the top edge of what the reader sees to the end of the rows. */
   #heightBelow() {
-    const row = this.rows.get(Math.floor(this.position)) ?? this.list;
-    return this.list.getBoundingClientRect().bottom - row.getBoundingClientRect().top;
+    const row = this.rows.get(this.#shownFrom(Math.floor(this.position)));
+    return row ? this.list.getBoundingClientRect().bottom - row.getBoundingClientRect().top : 0;
+  }
+
+  /** This line, or where it is hidden the next that is not. */
+  #shownFrom(index) {
+    let shown = index;
+    while (shown < this.total && this.hides(shown)) shown += 1;
+    return shown;
   }
 
   /** How many of the last lines fill the list, by their true heights. */
   #measureEnd(height) {
     let room = height;
     let fit = 0;
-    for (let index = this.total - 1; index >= 0; index -= 1) {
+    for (let index = this.total - 1; index >= 0 && fit < FURTHEST; index -= 1) {
       const row = this.rows.get(index);
-      const own = row ? row.getBoundingClientRect().height : this.rowHeight;
+      const own = row ? row.getBoundingClientRect().height : this.hides(index) ? 0 : this.rowHeight;
       if (own && own >= room) {
         fit += room / own;
         break;
@@ -244,11 +265,12 @@ export class LineWindow {
 
   #place(height) {
     const whole = Math.min(Math.floor(this.position), this.total - 1);
-    const row = this.rows.get(whole);
+    const shown = this.#shownFrom(whole);
+    const row = this.rows.get(shown);
     let offset = 0;
     if (row) {
       const box = row.getBoundingClientRect();
-      offset = box.top - this.list.getBoundingClientRect().top + (this.position - whole) * box.height;
+      offset = box.top - this.list.getBoundingClientRect().top + (shown === whole ? this.position - whole : 0) * box.height;
     }
     this.layer.style.height = `${height}px`;
     this.list.style.transform = `translateY(${-offset}px)`;

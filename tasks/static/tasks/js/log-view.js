@@ -61,6 +61,7 @@ export class LogView {
     );
     this.window = new LineWindow(this.scroller, {
       render: (index) => this.#row(index),
+      hides: (index) => this.#goesOn(index),
       onRange: (first, last) => this.#inSight(first, last),
       onFollow: (following) => this.#followed(following),
     });
@@ -140,10 +141,6 @@ export class LogView {
       return row;
     }
     row.classList.add(`log-${record.type}`);
-    if (this.#goesOn(index)) {
-      row.classList.add("is-continued");
-      return row;
-    }
     const clock = clockTime.format(new Date(record.timestamp));
     const kind = KIND_NAMES[record.type];
     row.append(
