@@ -97,6 +97,17 @@ class TestOutput:
         runs.ended(attempt)
         expect(page.locator(".run .run-dot")).to_be_visible()
 
+    def test_a_long_line_that_was_opened_stays_open(self, page: Page, runs: Runs) -> None:
+        task = runs.task("Prints a long line")
+        attempt = runs.start(task, "head -c 20000 /dev/zero | tr '\\0' y; echo; gate on; echo next")
+        open_task(page, task, "?view=log")
+        page.get_by_role("button", name="Show 10,000 more characters").click()
+        expect(line(page, "y" * 20_000)).to_be_visible()
+        runs.open_gate("on")
+        expect(line(page, "next")).to_be_visible()
+        expect(line(page, "y" * 20_000)).to_be_visible()
+        runs.ended(attempt)
+
     def test_a_run_is_stopped_with_one_key(self, page: Page, runs: Runs) -> None:
         task = runs.task("Goes on for ever")
         attempt = runs.start(task, "echo begun; sleep 600")

@@ -117,8 +117,7 @@ export class LogView {
 
   #arrived({ first, last, fresh }) {
     this.#setTotal();
-    // The row before may be the start of a line that goes on.
-    this.window.refresh(first - 1, last);
+    this.window.refresh(first, last);
     if (fresh && !this.window.following) this.unseen += last - first;
     this.#showEnd();
     this.#say();
