@@ -183,6 +183,11 @@ class TestLongLog:
         wait_for(lambda: page.evaluate("vibe.page.log.search.drawing") == 0, "the last drawing")
         expect(page.locator(".log-summary")).to_contain_text("JSON")
         page.unroute("**/search?*")
+        page.route("**/search?*", lambda route: route.abort())
+        field.fill("lines")
+        field.press("Enter")
+        expect(page.locator(".log-summary")).to_have_text("The server can't be reached.")
+        page.unroute("**/search?*")
         field.press("Escape")
         field.blur()
 

@@ -13,7 +13,9 @@ export async function searchLog(url, query, signal, onMessage) {
   const parameters = new URLSearchParams({
     q: query.text, regex: query.regex ? "1" : "0", case: query.matchCase ? "1" : "0",
   });
-  const response = await fetch(`${url}?${parameters}`, { signal, headers: { Accept: "application/x-ndjson" } });
+  const response = await fetch(`${url}?${parameters}`, { signal, headers: { Accept: "application/x-ndjson" } }).catch((error) => {
+    throw signal.aborted ? error : new Error("The server can't be reached.");
+  });
   if (!response.ok) throw new Error(await problem(response));
   const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
   let rest = "";
