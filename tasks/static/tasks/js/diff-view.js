@@ -4,6 +4,7 @@ import { DiffStream } from "../../events/diff-stream.js";
 import { api } from "./api.js";
 import { toggle } from "./controls.js";
 import { Highlighter } from "./diff-code.js";
+import { AdriftComments } from "./diff-adrift.js";
 import { Comments } from "./diff-comments.js";
 import { DiffFile } from "./diff-file.js";
 import { DiffTree } from "./diff-tree.js";
@@ -33,6 +34,7 @@ export class DiffView extends EventTarget {
     this.drafts = new Map();
     this.viewed = readViewed(attemptId);
     this.comments = comments ? new Comments(attemptId) : null;
+    this.adrift = this.comments && new AdriftComments(this.comments);
     this.highlighter = new Highlighter(element.dataset.highlight);
     this.leaving = new AbortController();
     this.#build();
@@ -103,6 +105,7 @@ export class DiffView extends EventTarget {
     this.element.replaceChildren(
       h("div.diff-bar", {}, this.summary, h("div.diff-tools", {}, this.sendButton, ...this.#tools())),
       this.notice,
+      ...(this.adrift ? [this.adrift.element] : []),
       h("div.diff-panes", {}, this.settings.tree && this.tree.element, this.list),
     );
     this.sight = new IntersectionObserver((entries) => this.#inSight(entries), { root: this.list, rootMargin: "900px 0px" });
@@ -209,6 +212,7 @@ export class DiffView extends EventTarget {
     this.message.hidden = files > 0;
     this.element.classList.toggle("is-empty", !files && Boolean(ready || finished || state === "gone"));
     this.message.replaceChildren(...this.#emptyMessage({ ready, finished, state }));
+    if (ready) this.adrift?.draw((path) => this.files.has(path));
     const count = this.comments?.size ?? 0;
     this.sendButton.hidden = !count;
     setText(this.sendButton.lastChild, `Send ${count} ${count === 1 ? "comment" : "comments"}`);
