@@ -1,11 +1,15 @@
 """A bad setting stops the start with a message that quotes it."""
 
 import os
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from tests.zygote import Done, run
+from vibe import environment
 
 
 def start(tmp_path: Path, **settings: str) -> Done:
@@ -23,8 +27,14 @@ def start(tmp_path: Path, **settings: str) -> Done:
         ("EVENTS_URL", "redis://localhost"),
         ("DEBUG", "perhaps"),
         ("DATABASE_URL", "mysql://localhost/x"),
+        ("DATABASE_URL", "sqlite://"),
+        ("DATABASE_URL", "sqlite://:memory:"),
         ("VIBE_REPO_ROOTS", "/nowhere/at/all"),
+        ("VIBE_REPO_ROOTS", "~nobody-of-this-name"),
+        ("VIBE_REPO_ROOTS", "/" + "a" * 300),
         ("VIBE_DATA", "/dev/null/data"),
+        ("VIBE_DATA", "~nobody-of-this-name/data"),
+        ("VIBE_COMPRESS_LOGS_AFTER_HOURS", "99999999"),
         ("ALLOWED_HOSTS", "https://board.example.com"),
         ("SECRET_KEY", "short"),
         ("PUBLIC_URL", "board.example.com"),
@@ -54,6 +64,41 @@ def test_the_secret_key_is_made_once_and_private(tmp_path: Path) -> None:
     assert key.stat().st_mode & 0o077 == 0
     assert start(tmp_path).returncode == 0
     assert key.read_text() == first
+
+
+def test_an_empty_secret_key_is_made_anew(tmp_path: Path) -> None:
+    key = tmp_path / "secret_key"
+    key.touch()
+    assert start(tmp_path).returncode == 0
+    assert len(key.read_text()) > 50
+    assert key.stat().st_mode & 0o077 == 0
+
+
+def test_those_who_make_the_secret_key_at_once_have_the_same(tmp_path: Path) -> None:
+    with ThreadPoolExecutor(8) as many:
+        keys = set(many.map(lambda _: environment.secret_key(tmp_path), range(64)))
+    assert len(keys) == 1
+    assert [file.name for file in tmp_path.iterdir()] == ["secret_key"]
+
+
+def test_a_secret_key_that_cannot_be_read_is_said_in_one_line(tmp_path: Path) -> None:
+    (tmp_path / "secret_key").mkdir()
+    (line,) = start(tmp_path).stderr.splitlines()
+    assert line.startswith(f"VIBE_DATA='{tmp_path}'") and "secret_key" in line
+
+
+@pytest.mark.parametrize("name", ["a#b", "a?b", "a%20b"])
+def test_the_database_lies_in_the_data_folder_whatever_that_is_called(tmp_path: Path, name: str) -> None:
+    data = tmp_path / name
+    assert run(["migrate", "contenttypes"], {**os.environ, "VIBE_DATA": str(data)}).returncode == 0
+    assert (data / "db.sqlite3").exists()
+
+
+def test_an_account_without_a_home_folder_starts(tmp_path: Path) -> None:
+    places = (
+        "from vibe import environment; environment.os.path.expanduser = str; print(environment.folders('X'))"
+    )
+    assert subprocess.check_output([sys.executable, "-c", places], text=True).strip() == "[]"
 
 
 def test_a_database_that_cannot_be_used_is_named_without_its_password(tmp_path: Path) -> None:

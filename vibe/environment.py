@@ -75,23 +75,30 @@ def origin(name: str) -> str:
     return raw
 
 
-def folders(name: str, default: list[Path]) -> list[Path]:
-    """Folders separated like PATH; each must exist and be absolute."""
+def folders(name: str) -> list[Path]:
+    """Folders separated like PATH; each must exist and be absolute. Without any, the home folder, if there is one."""
     raw = text(name, "")
-    if not raw:
-        return default
     found = []
     for part in filter(None, raw.split(os.pathsep)):
-        folder = Path(part).expanduser()
-        if not folder.is_absolute() or not folder.is_dir():
+        folder = _expanded(part)
+        if not folder.is_absolute() or not os.path.isdir(folder):
             raise BadSetting(f"{name}={raw!r}: {part!r} is not an existing, absolute folder.")
         found.append(folder.resolve())
-    return found
+    home = Path(os.path.expanduser("~"))
+    return found if raw else [home] if home.is_absolute() else []
+
+
+def _expanded(name: str) -> Path:
+    """Unlike Path.expanduser it leaves as it is what stands for no home folder."""
+    return Path(os.path.expanduser(name))
 
 
 def data_folder(name: str, default: Path) -> Path:
     """The folder for the database, logs and worktrees; made if it is missing, private to its owner."""
-    folder = Path(text(name, str(default))).expanduser().absolute()
+    folder = _expanded(text(name, str(default)))
+    if str(folder).startswith("~"):
+        raise BadSetting(f"{name}={str(folder)!r} is in the home folder of nobody.")
+    folder = folder.absolute()
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
@@ -108,17 +115,38 @@ def secret_key(data: Path) -> str:
         return given
     path = data / "secret_key"
     try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    except FileExistsError:
-        return path.read_text().strip()
-    with os.fdopen(descriptor, "w") as file:
-        key = secrets.token_urlsafe(64)
-        file.write(key)
+        return _kept(path) or _kept(_made(path))
+    except (OSError, UnicodeDecodeError) as error:
+        why = getattr(error, "strerror", None) or error
+        raise BadSetting(f"VIBE_DATA={str(data)!r}: {path} cannot be read or made: {why}.") from None
+
+
+def _kept(key: Path) -> str:
+    try:
+        return key.read_text().strip()
+    except FileNotFoundError:
+        return ""
+
+
+def _made(key: Path) -> Path:
+    """The key appears whole or not at all, and of several who make it at once all read that of the first."""
+    new = key.with_name(f"{key.name}.{secrets.token_hex(4)}")
+    with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        file.write(secrets.token_urlsafe(64))
+    try:
+        os.link(new, key)
+    except OSError:  # There is one already; or the disk knows no links.
+        if not _kept(key):
+            new.replace(key)
+    finally:
+        new.unlink(missing_ok=True)
     return key
 
 
-def database(name: str, default: str) -> dict[str, object]:
-    raw = text(name, default)
+def database(name: str, default: Path) -> dict[str, object]:
+    raw = text(name, "")
+    if not raw:  # not by way of an address, where # and ? and % mean something
+        return {"ENGINE": "django.db.backends.sqlite3", "NAME": str(default)}
     try:
         config: dict[str, object] = environ.Env.db_url_config(raw)
     except Exception as error:  # django-environ raises several unrelated types for one bad URL
@@ -126,6 +154,8 @@ def database(name: str, default: str) -> dict[str, object]:
     engine = str(config.get("ENGINE", ""))
     if not engine.endswith(("sqlite3", "postgresql")):
         raise BadSetting(f"{name}={raw!r}: use sqlite:///PATH or postgres://USER:PASSWORD@HOST/NAME.")
+    if config.get("NAME") == ":memory:":
+        raise BadSetting(f"{name}={raw!r} is a database that each thread has for itself: use sqlite:///PATH.")
     return config
 
 

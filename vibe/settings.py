@@ -7,7 +7,7 @@ from vibe import environment as env
 BASE_DIR = Path(__file__).resolve().parent.parent
 VIBE_DATA = env.data_folder("VIBE_DATA", BASE_DIR / "var")
 # The demo project's repository lies in the data folder, so that much of it is always allowed.
-VIBE_REPO_ROOTS = [*env.folders("VIBE_REPO_ROOTS", [Path.home()]), VIBE_DATA / "demo"]
+VIBE_REPO_ROOTS = [*env.folders("VIBE_REPO_ROOTS"), VIBE_DATA / "demo"]
 VIBE_WORKTREE_DAYS = env.number("VIBE_WORKTREE_DAYS", 7, least=0, most=36_500)
 
 VIBE_MAX_RUNS = env.integer("VIBE_MAX_RUNS", 8, least=1)
@@ -15,7 +15,7 @@ VIBE_RUN_TIMEOUT_SECONDS = env.number("VIBE_RUN_TIMEOUT_SECONDS", 86_400, least=
 VIBE_STOP_GRACE_SECONDS = env.number("VIBE_STOP_GRACE_SECONDS", 3, least=0, most=600)
 VIBE_MAX_LOG_BYTES = env.integer("VIBE_MAX_LOG_BYTES", 1024**3, least=1024**2)
 VIBE_DISK_WAIT_SECONDS = env.number("VIBE_DISK_WAIT_SECONDS", 60, least=0)
-VIBE_COMPRESS_LOGS_AFTER_HOURS = env.number("VIBE_COMPRESS_LOGS_AFTER_HOURS", 24, least=0)
+VIBE_COMPRESS_LOGS_AFTER_HOURS = env.number("VIBE_COMPRESS_LOGS_AFTER_HOURS", 24, least=0, most=876_000)
 
 SECRET_KEY = env.secret_key(VIBE_DATA)
 DEBUG = env.flag("DEBUG", False)
@@ -86,7 +86,7 @@ TEMPLATES = [
     },
 ]
 
-DATABASES = {"default": env.database("DATABASE_URL", f"sqlite:///{VIBE_DATA / 'db.sqlite3'}")}
+DATABASES = {"default": env.database("DATABASE_URL", VIBE_DATA / "db.sqlite3")}
 if str(DATABASES["default"]["ENGINE"]).endswith("sqlite3"):
     # IMMEDIATE: a transaction that reads and then writes would fail with "database is locked" at once,
     # whatever the timeout, when another wrote in between; taking the write lock at BEGIN waits instead.
