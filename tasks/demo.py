@@ -1,6 +1,7 @@
 """The demo project: a small real repository and a board to try everything on."""
 
 import shutil
+import tempfile
 from pathlib import Path
 
 from django.conf import settings
@@ -46,15 +47,19 @@ def make_demo_project(owner: User) -> Project:
 def remove_repository(project: Project) -> None:
     """Removes the demo's repository, if that was the project's; its next one starts anew."""
     if project.repo_path == str(repository()):
-        shutil.rmtree(Path(settings.VIBE_DATA) / "demo")
+        shutil.rmtree(Path(settings.VIBE_DATA) / "demo", ignore_errors=True)
 
 
 def _make_repository(folder: Path) -> Path:
     if not (folder / ".git").exists():
-        folder.mkdir(parents=True, exist_ok=True)
-        shutil.copytree(_FILES, folder, dirs_exist_ok=True)
-        git.run("init", "--quiet", "--initial-branch=main", cwd=folder)
-        _commit(folder, "Start")
+        # Made beside it: where the server ends in the middle, a folder without a commit would pass for the demo.
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix="new-", dir=folder.parent) as place:
+            new = Path(shutil.copytree(_FILES, Path(place) / "repo"))
+            git.run("init", "--quiet", "--initial-branch=main", cwd=new)
+            _commit(new, "Start")
+            shutil.rmtree(folder, ignore_errors=True)
+            new.rename(folder)
     return folder
 
 

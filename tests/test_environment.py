@@ -33,6 +33,7 @@ def start(tmp_path: Path, **settings: str) -> Done:
         ("VIBE_REPO_ROOTS", "~nobody-of-this-name"),
         ("VIBE_REPO_ROOTS", "/" + "a" * 300),
         ("VIBE_DATA", "/dev/null/data"),
+        ("VIBE_DATA", "/sys"),
         ("VIBE_DATA", "~nobody-of-this-name/data"),
         ("VIBE_COMPRESS_LOGS_AFTER_HOURS", "99999999"),
         ("ALLOWED_HOSTS", "https://board.example.com"),

@@ -103,6 +103,8 @@ def data_folder(name: str, default: Path) -> Path:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
         raise BadSetting(f"{name}={str(folder)!r} cannot be made: {error.strerror}.") from None
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise BadSetting(f"{name}={str(folder)!r} cannot be written to.")
     return folder
 
 

@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 
 import httpx
@@ -202,6 +203,17 @@ def test_a_restart_loses_nothing_and_says_goodbye(server, token):
         came = [json.loads(data) for data in messages(stream.body)]
     assert all(one["op"] == "replace" and one["path"] for one in came), "it started over"
     assert "while it was away" in [one["value"] for one in came]
+
+
+def test_two_that_start_at_once_on_an_empty_folder(tmp_path):
+    def starts(number):
+        server = LiveServer(tmp_path, new=True)
+        server.log = tmp_path / f"{number}.log"
+        with server:
+            return server.sign_in_link
+
+    with ThreadPoolExecutor(2) as both:
+        assert all(both.map(starts, range(2)))
 
 
 def test_an_address_that_is_taken_is_said(server):

@@ -1,5 +1,6 @@
 """The demo agent on the demo repository: a real program that changes real files."""
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -8,8 +9,9 @@ from typing import Any
 import pytest
 from django.contrib.auth.models import User
 
-from tasks import executors
+from tasks import demo, executors, projects
 from tasks.demo import make_demo_project
+from tasks.git import GitError
 from tasks.models import Project
 from tests.repositories import git
 
@@ -47,6 +49,23 @@ def test_the_demo_project_is_a_small_real_repository_with_tasks(project: Project
         [sys.executable, "src/count.py", "README.md"], cwd=repository, capture_output=True, text=True
     )
     assert run.returncode == 0, run.stderr
+
+
+def test_the_repository_is_there_whole_or_not_at_all(
+    admin: User, settings: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings.VIBE_DATA = tmp_path
+    with monkeypatch.context() as patched, pytest.raises(GitError):
+        patched.setattr(demo, "_FILES", Path(shutil.copytree(demo._FILES, tmp_path / "files")))
+        (tmp_path / "files/.git").write_text("gitdir: /nowhere")
+        make_demo_project(admin)
+    assert git(Path(make_demo_project(admin).repo_path), "log", "--format=%s").split() == ["Start"]
+
+
+def test_the_project_goes_also_where_its_repository_is_gone(project: Project) -> None:
+    shutil.rmtree(demo.repository().parent)
+    projects.delete(project, task__project=project)
+    assert not Project.objects.exists()
 
 
 def test_the_demo_agent_edits_creates_renames_deletes_and_commits(project: Project) -> None:

@@ -2,8 +2,10 @@
 
 import os
 import re
+from pathlib import Path
 from typing import Any
 
+from django.conf import settings
 from django.contrib.auth.models import User
 from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandError
@@ -11,6 +13,7 @@ from django.db import DEFAULT_DB_ALIAS, DatabaseError, connections
 from django.db.migrations.executor import MigrationExecutor
 
 from events.capture import actor
+from tasks import locks
 from tasks.demo import make_demo_project
 from tasks.models import Project
 from tasks.tokens import make_sign_in_link
@@ -26,8 +29,10 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         host, port = os.environ.get("HOST") or "127.0.0.1", _port()
-        self._migrate()
-        user = self._first_superuser()
+        # Of two servers that start at once on an empty folder, one makes all this and the other finds it.
+        with locks.held(Path(settings.VIBE_DATA) / "start.lock"):
+            self._migrate()
+            user = self._first_superuser()
         from vibe.server import run
 
         def listening() -> None:
