@@ -96,11 +96,12 @@ def _expire(repo: Path, oldest: float) -> int:
 
 
 def _references(repo: Path, *prefixes: str) -> Iterator[tuple[int, str]]:
-    found = git.run("for-each-ref", "--format=%(committerdate:unix) %(refname)", *prefixes, cwd=repo).text
-    for line in filter(None, found.split("\n")):
-        moment, ref = line.split(" ", 1)
-        if moment:  # else it is somebody's own: the board's are all of commits
-            yield int(moment), ref
+    wanted = "--format=%(objecttype) %(committerdate:unix) %(refname)"
+    for line in filter(None, git.run("for-each-ref", wanted, *prefixes, cwd=repo).text.split("\n")):
+        kind, moment, ref = line.split(" ", 2)
+        if kind == "commit":  # else it is somebody's own
+            # Whoever writes a commit past git may give it a date that is none.
+            yield int(moment or 0), ref
 
 
 def _is_needed(ref: str) -> bool:
@@ -118,8 +119,15 @@ def _exists(attempt_id: str) -> bool:
 def _expire_folders(oldest: float) -> None:
     """Repositories that were moved out of a discarded worktree, and left-overs of diff streams."""
     for folder in (Path(settings.VIBE_DATA) / "kept").glob("*"):
-        if os.stat(folder).st_mtime < oldest:
+        if _is_older(folder, oldest):
             shutil.rmtree(folder, ignore_errors=True)
     for file in (Path(settings.VIBE_DATA) / "diffs").glob("*"):
-        if os.stat(file).st_mtime < oldest:
+        if _is_older(file, oldest):
             file.unlink(missing_ok=True)
+
+
+def _is_older(file: Path, oldest: float) -> bool:
+    try:
+        return os.stat(file).st_mtime < oldest
+    except FileNotFoundError:  # written to and replaced all the time
+        return False

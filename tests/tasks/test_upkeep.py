@@ -2,6 +2,7 @@
 
 from io import StringIO
 from pathlib import Path
+from uuid import UUID
 
 import pytest
 from django.conf import settings as django_settings
@@ -59,6 +60,23 @@ class TestUpkeep:
         assert finish.expire_kept_refs(days=-1) == 1
         assert git.commit_of(repository, ref) is None
         assert git.commit_of(repository, f"{worktrees.MERGED_REFS}somebody") == tip
+
+    def test_commit_with_a_date_that_is_none_holds_nothing_up(
+        self, attempt: TaskAttempt, repository: Path, admin: User
+    ) -> None:
+        tree = plain(repository, "rev-parse", "HEAD^{tree}").strip()
+        (repository / "odd").write_text(f"tree {tree}\nauthor A <a>\ncommitter A <a>\n\nodd\n")
+        odd = plain(repository, "hash-object", "-t", "commit", "-w", "--literally", "odd").strip()
+        plain(repository, "update-ref", f"{worktrees.MERGED_REFS}{UUID(int=0)}", odd)
+        assert finish.expire_kept_refs() == 1
+
+    def test_what_goes_as_it_is_looked_at_holds_nothing_up(self) -> None:
+        folder = Path(django_settings.VIBE_DATA) / "diffs"
+        folder.mkdir(exist_ok=True)
+        gone = folder / "gone.json"
+        gone.symlink_to("nowhere")  # As a file that goes between the two looks is to the second.
+        finish.expire_kept_refs(days=-1)
+        gone.unlink()
 
     def test_ended_worktree_in_which_a_process_goes_on_stays(self, attempt: TaskAttempt, admin: User) -> None:
         commit(folder(attempt), "a", "1")
