@@ -122,6 +122,8 @@ def change_task(task: Task, fields: Mapping[str, Any], expected: Mapping[str, An
     """Changes a task if the fields in `expected` still hold those values; else Refused (409): nobody's edit is lost."""
     values = dict(fields)
     with transaction.atomic():
+        if "project" in values:
+            hold(values["project"])
         task = hold(task)
         stale = [name for name, value in (expected or {}).items() if getattr(task, name) != value]
         if stale:
@@ -166,19 +168,21 @@ def delete(record: Project | Task | TaskAttempt, **attempts: Any) -> None:
     from tasks import demo
     from tasks.finishing import finish
 
-    _require_idle(attempts)
+    _refuse_active(attempts)
     for attempt in TaskAttempt.objects.filter(worktree__isnull=False, **attempts).select_related(
         "task__project"
     ):
         finish.drop_worktree(attempt)
     with transaction.atomic():
-        _require_idle(attempts)  # Git has taken its time, in which somebody may have started one.
+        # Nothing starts while it is held; something may have since the first look, and has a worktree by now.
+        type(record)._base_manager.select_for_update().filter(pk=record.pk).first()
+        _refuse_active(attempts)
         record.delete()
     if isinstance(record, Project):
         demo.remove_repository(record)
 
 
-def _require_idle(attempts: Mapping[str, Any]) -> None:
+def _refuse_active(attempts: Mapping[str, Any]) -> None:
     active = active_runs(**attempts).count()
     if active:
         raise Refused(f"{active} of its runs still go on: stop them first.", 409)

@@ -47,7 +47,8 @@ def start_attempt(
     if "\0" in prompt:
         raise Refused("The prompt holds a NUL character, which no program can be given.", 422)
     with transaction.atomic():
-        projects.hold(task)
+        if projects.hold(task).project_id != project.pk:
+            raise Refused("The task was moved to another project in the meantime.", 409)
         attempt = TaskAttempt(task=task, executor=definition.name, target_branch=branch)
         attempt.branch = worktrees.branch_of(attempt.pk, task.title)
         attempt.save()

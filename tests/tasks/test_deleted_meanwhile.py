@@ -12,10 +12,10 @@ from django.core.management import CommandError
 from django.db import connection
 from django.test import Client
 
-from tasks import actions, projects
-from tasks.errors import Refused
+from tasks import actions
 from tasks.finishing import finish
 from tasks.models import ExecutionProcess, Project, Task, TaskAttempt
+from tasks.runs import runner
 from tests.tasks.conftest import bearer_client
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -95,6 +95,32 @@ def test_who_deletes_the_same_has_it_gone(
     assert not Project.objects.exists() and not TaskAttempt.objects.exists()
 
 
+def test_who_moves_a_task_there_is_told(project: Project, admin: User) -> None:
+    other = Project.objects.create(name="Other", repo_path="/other", target_branch="main")
+    task = other.tasks.create(title="Moves")
+    client = bearer_client(admin)
+    with deleted_before(project, ("BEGIN",)):
+        answer = client.patch(f"/api/tasks/{task.pk}", {"project_id": str(project.pk)}, JSON)
+    assert answer.status_code == 404, answer.content
+    assert Task.objects.get(pk=task.pk).project == other
+
+
+def test_what_is_started_before_its_task_is_deleted_keeps_it(
+    task: Task, attempt: TaskAttempt, admin: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    TaskAttempt.objects.filter(pk=attempt.pk).update(worktree="/gone")
+    drop = finish.drop_worktree
+
+    def drop_and_start(one: TaskAttempt) -> None:
+        drop(one)
+        runner.start_attempt(task, "demo", None, None, admin)
+
+    monkeypatch.setattr(finish, "drop_worktree", drop_and_start)
+    answer = bearer_client(admin).delete(f"/api/tasks/{task.pk}")
+    assert (answer.status_code, "still go on" in answer.json()["detail"]) == (409, True)
+    assert task.attempts.count() == 2
+
+
 def test_who_follows_a_log_is_told(project: Project, run: ExecutionProcess, admin: User) -> None:
     its_status = ('SELECT "tasks_executionprocess"."id", "tasks_executionprocess"."status"',)
     with (
@@ -103,18 +129,3 @@ def test_who_follows_a_log_is_told(project: Project, run: ExecutionProcess, admi
         deleted_before(project, its_status),
     ):
         actions.read_log(admin, run.pk, wait_seconds=20)
-
-
-def test_what_is_started_while_git_removes_the_worktrees_is_not_deleted(
-    project: Project, task: Task, attempt: TaskAttempt, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    TaskAttempt.objects.filter(pk=attempt.pk).update(worktree="/nowhere")
-
-    def drop(old: TaskAttempt) -> None:
-        new = TaskAttempt.objects.create(task=task, executor="script", branch="c", target_branch="main")
-        ExecutionProcess.objects.create(task_attempt=new, run_reason="codingagent")
-
-    monkeypatch.setattr(finish, "drop_worktree", drop)
-    with pytest.raises(Refused, match="still go on"):
-        projects.delete(project, task__project=project)
-    assert Project.objects.filter(pk=project.pk).exists()
