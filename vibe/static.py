@@ -80,8 +80,9 @@ class StaticFiles:
         path = _VERSION.sub("", address.removeprefix(self._prefix), 1)
         address = (self._kept if address.startswith(self._kept) else self._prefix) + path
         # While files may change, new ones show at once.
-        place = finders.find(path) if settings.DEBUG else self._places.get(path)
-        if not place:
+        place = (_files() if settings.DEBUG else self._places).get(path)
+        # Whoever pulls under a running server deletes files, too.
+        if not place or not Path(place).is_file():
             return None
         # Whoever pulls under a running server changes files: with the old length, a browser waits for the rest.
         stamp = _stamp(place)

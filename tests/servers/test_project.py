@@ -11,6 +11,7 @@ import pytest
 
 from tests.live import LiveServer
 from tests.servers.clients import Stream, last_id, messages, opened
+from vibe.static import StaticFiles
 
 HEARTBEAT = 2
 NEW_USER = "from django.contrib.auth.models import User; User.objects.create_user('{name}', is_staff={staff})"
@@ -173,6 +174,17 @@ def test_static_files_are_served_and_asked_about(server):
         "/static/tasks/%2e%2e/%2e%2e/models.py",
     ):
         assert httpx.get(server.url + missing).status_code == 404
+
+
+@pytest.mark.parametrize("debug", [False, True])
+def test_what_is_no_static_file_any_more_or_never_was_is_404(settings, tmp_path, debug):
+    settings.DEBUG, settings.STATICFILES_DIRS = debug, [tmp_path]
+    (tmp_path / "here.css").touch()
+    files = StaticFiles(None)
+    assert files._find("/static/here.css")
+    (tmp_path / "here.css").unlink()
+    for path in ("here.css", "", "tasks", "tasks/", "../manage.py"):
+        assert files._find(f"/static/{path}") is None
 
 
 def test_what_pages_ask_for_is_kept_without_asking(server):
