@@ -8,6 +8,9 @@ import subprocess
 import tempfile
 from pathlib import Path
 
+# The system refuses to look there, as it does where a disk is gone or a folder above is closed.
+UNREACHABLE = "/" + "a" * 300
+
 
 def git(folder: Path, *args: str) -> str:
     """Plain git, apart from the project's own door to it, so that tests check one against the other."""

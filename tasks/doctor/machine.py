@@ -22,6 +22,7 @@ GIT_AT_LEAST: Final = (2, 38)  # `git merge-tree --write-tree` tells conflicts w
 WATCHES_AT_LEAST: Final = 65_536
 INSTANCES_AT_LEAST: Final = 128
 GB: Final = 1024**3
+PATIENCE_SECONDS: Final = 10.0
 NETWORK_FILE_SYSTEMS: Final = {
     "nfs",
     "nfs4",
@@ -59,6 +60,11 @@ def git() -> Iterator[Finding]:
         yield Finding("git", Level.PROBLEM, "git is not on PATH.", "Install git 2.38 or newer.")
         return
     said = _output([program, "--version"])
+    if not said:
+        yield Finding(
+            "git", Level.PROBLEM, f"{program} does not work.", f"See what {program} --version says."
+        )
+        return
     version = tuple(int(part) for part in re.findall(r"\d+", said)[:2])
     if version < GIT_AT_LEAST:
         yield Finding("git", Level.PROBLEM, f"{said} is too old.", "Install git 2.38 or newer.")
@@ -217,7 +223,9 @@ def disk() -> Iterator[Finding]:
 
 
 def projects() -> Iterator[Finding]:
-    gone = [project for project in Project.objects.all() if not Path(project.repo_path, ".git").exists()]
+    gone = [
+        project for project in Project.objects.all() if not os.path.exists(Path(project.repo_path, ".git"))
+    ]
     for project in gone:
         yield Finding(
             "projects",
@@ -263,5 +271,9 @@ def _unescaped(point: str) -> str:
 
 
 def _output(command: list[str]) -> str:
-    done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
+    """What it says; nothing where it fails, or does not end."""
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_SECONDS, check=False)
+    except (OSError, subprocess.SubprocessError):
+        return ""
     return done.stdout.strip()

@@ -17,6 +17,7 @@ from tasks.doctor import Level, machine, worst
 from tasks.doctor.echo import Plan, plan
 from tasks.models import Project
 from tests.live import LiveServer
+from tests.repositories import UNREACHABLE
 from tests.zygote import run
 
 
@@ -51,6 +52,25 @@ def test_without_git_it_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "/nowhere")
     (finding,) = machine.git()
     assert finding.level == Level.PROBLEM and "not on PATH" in finding.message
+
+
+@pytest.mark.parametrize("program", ["no program", "#!/bin/sh\nexit 1", "#!/bin/sh\nexec sleep 20"])
+def test_of_a_git_that_does_not_work_it_says_so(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, program: str
+) -> None:
+    (tmp_path / "git").write_text(program)
+    (tmp_path / "git").chmod(0o700)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.setattr(machine, "PATIENCE_SECONDS", 0.2)
+    (finding,) = machine.git()
+    assert finding.level == Level.PROBLEM and "does not work" in finding.message
+
+
+@pytest.mark.django_db
+def test_a_repository_that_cannot_be_reached_is_said() -> None:
+    Project.objects.create(name="Far", repo_path=UNREACHABLE, target_branch="main")
+    (finding,) = machine.projects()
+    assert "'Far' is no longer at" in finding.message
 
 
 @pytest.mark.django_db(transaction=True)
