@@ -302,6 +302,11 @@ def git_folder(worktree: str | Path) -> Path:
     return Path(worktree, run("rev-parse", "--git-dir", cwd=worktree).text)
 
 
+def is_there(repo: str | Path) -> bool:
+    """Whether there is such a folder. Path.is_dir raises where a disk is gone, or a folder above is closed."""
+    return os.path.isdir(repo)
+
+
 def common_folder(worktree: str | Path) -> Path:
     """The git folder that all worktrees of the repository share: the one that `commondir` in this worktree's names."""
     folder = git_folder(worktree)

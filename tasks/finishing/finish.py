@@ -66,7 +66,7 @@ def drop_worktree(attempt: TaskAttempt) -> None:
     Where git cannot read the worktree any more, the folder stays where it is.
     """
     repo = Path(attempt.task.project.repo_path)
-    if _worktree(attempt) is not None and repo.is_dir():
+    if _worktree(attempt) is not None and git.is_there(repo):
         try:
             with journal.only_one(repo):
                 folder = _worktree(attempt)  # Who deletes the same may have been first.
@@ -84,7 +84,7 @@ def drop_worktree(attempt: TaskAttempt) -> None:
 
 def _carry_out(attempt: TaskAttempt, plan: operations.Planner) -> TaskAttempt:
     repo = Path(attempt.task.project.repo_path)
-    if not repo.is_dir():
+    if not git.is_there(repo):
         raise Refused(f"The repository {repo} is gone.")
     with journal.only_one(repo):
         for _ in range(_TRIES):

@@ -67,7 +67,7 @@ def _told(attempt_id: UUID, *, problems: bool = False) -> dict[str, Any] | None:
 def _status(attempt: TaskAttempt) -> Status:
     repo = Path(attempt.task.project.repo_path)
     nothing = Status(attempt.target_branch)
-    if attempt.outcome != TaskAttempt.Outcome.OPEN or not attempt.base_commit or not repo.is_dir():
+    if attempt.outcome != TaskAttempt.Outcome.OPEN or not attempt.base_commit or not git.is_there(repo):
         return nothing
     tip, target = git.branch_commits(repo, attempt.branch, attempt.target_branch)
     if tip is None or target is None:

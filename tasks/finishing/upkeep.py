@@ -38,7 +38,7 @@ def remove_ended_worktrees(days: float | None = None, *, even_dirty: bool = Fals
 
 def _remove(attempt: TaskAttempt, even_dirty: bool) -> bool:
     repo, folder = Path(attempt.task.project.repo_path), Path(attempt.worktree or "")
-    if attempt.processes.exclude(status__in=ExecutionProcess.ENDED).exists() or not repo.is_dir():
+    if attempt.processes.exclude(status__in=ExecutionProcess.ENDED).exists() or not git.is_there(repo):
         return False
     try:
         with journal.only_one(repo):
@@ -77,7 +77,7 @@ def expire_kept_refs(days: float = KEPT_DAYS) -> int:
     for project in Project.objects.all():
         repo = Path(project.repo_path)
         try:
-            count += _expire(repo, oldest) if repo.is_dir() else 0
+            count += _expire(repo, oldest) if git.is_there(repo) else 0
         except git.GitError as error:
             logger.warning("Kept work in %s cannot be expired: %s", repo, error)
     _expire_folders(oldest)

@@ -10,12 +10,12 @@ from django.conf import settings as django_settings
 from django.contrib.auth.models import User
 from django.test import Client
 
-from tasks import diffs, git, snapshots, worktrees
+from tasks import diffs, git, projects, snapshots, worktrees
 from tasks.errors import Refused
 from tasks.finishing import finish, journal, merging, operations, standing
-from tasks.models import TaskAttempt
+from tasks.models import Project, TaskAttempt
+from tests.repositories import UNREACHABLE, make_repository
 from tests.repositories import git as plain
-from tests.repositories import make_repository
 from tests.runs import goes_on, wait_for
 from tests.tasks.attempts import commit, folder, refused
 
@@ -51,6 +51,16 @@ class TestStatus:
         with merging.throwaway_objects(repository) as env:
             tree = git.tree_of(repository, "HEAD")
             assert merging.merge(repository, "HEAD", "HEAD", env) == merging.Merged(tree, ())
+
+    def test_repository_that_cannot_be_reached_is_gone(self, attempt: TaskAttempt, admin: User) -> None:
+        Project.objects.update(repo_path=UNREACHABLE)
+        attempt = TaskAttempt.objects.get(pk=attempt.pk)
+        assert finish.status(attempt)["ahead"] == 0
+        for act in (finish.discard, finish.rebase):
+            with pytest.raises(Refused, match="is gone"):
+                act(attempt, admin)
+        projects.delete(attempt.task.project, task__project=attempt.task.project)
+        assert not Project.objects.exists()
 
     def test_worktree_that_git_cannot_read_is_a_refusal(self, attempt: TaskAttempt) -> None:
         (folder(attempt) / ".git").write_text("gitdir: /nowhere\n")

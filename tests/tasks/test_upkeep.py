@@ -12,6 +12,7 @@ from django.core.management import call_command
 from tasks import git, worktrees
 from tasks.finishing import finish
 from tasks.models import ExecutionProcess, Project, TaskAttempt
+from tests.repositories import UNREACHABLE
 from tests.repositories import git as plain
 from tests.tasks.attempts import commit, folder
 
@@ -77,6 +78,17 @@ class TestUpkeep:
         gone.symlink_to("nowhere")  # As a file that goes between the two looks is to the second.
         finish.expire_kept_refs(days=-1)
         gone.unlink()
+
+    def test_repository_that_cannot_be_reached_holds_nothing_up(
+        self, attempt: TaskAttempt, repository: Path, admin: User
+    ) -> None:
+        commit(folder(attempt), "a", "1")
+        finish.discard(attempt, admin)
+        far = Project.objects.create(name=" First", repo_path=UNREACHABLE, target_branch="main")
+        task = far.tasks.create(title="Far")
+        task.attempts.create(executor="demo", branch="b", worktree=str(repository), outcome="merged")
+        assert finish.remove_ended_worktrees(days=-1) == 0
+        assert finish.expire_kept_refs(days=-1) == 1
 
     def test_ended_worktree_in_which_a_process_goes_on_stays(self, attempt: TaskAttempt, admin: User) -> None:
         commit(folder(attempt), "a", "1")
