@@ -7,14 +7,15 @@ WORKERS ?= 4
 
 .PHONY: run test soak bench lint format screenshots clean
 
-$(BIN)/python:
+# pip comes last: without the package python3-venv, Debian's Python leaves an environment with all but that.
+$(BIN)/pip:
 	$(PYTHON) -m venv .venv
 
-.venv/installed: requirements.txt | $(BIN)/python
+.venv/installed: requirements.txt | $(BIN)/pip
 	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements.txt
 	@touch $@
 
-.venv/installed-dev: requirements.txt requirements-dev.txt | $(BIN)/python
+.venv/installed-dev: requirements.txt requirements-dev.txt | $(BIN)/pip
 	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements-dev.txt
 	@touch $@ .venv/installed
 

@@ -1,12 +1,15 @@
 """What a newcomer types, on a data folder of their own."""
 
 import re
+import shutil
+import subprocess
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import httpx
 
 from tests.live import LiveServer
+from tests.zygote import ROOT
 
 
 def test_the_printed_link_signs_in_once(live_server_process: LiveServer) -> None:
@@ -39,6 +42,23 @@ def test_a_second_start_keeps_the_data_and_gives_a_fresh_link(tmp_path: Path) ->
         server.start()
         assert server.sign_in_link != first
         assert httpx.get(f"{server.url}/api/projects", headers=headers).json() == projects
+
+
+def test_an_environment_that_was_half_made_is_made(tmp_path: Path) -> None:
+    shutil.copy(ROOT / "Makefile", tmp_path)
+    (tmp_path / "requirements.txt").touch()
+    half = "#!/bin/sh\nmkdir -p .venv/bin; touch .venv/bin/python; "
+    for name, rest in (
+        ("half", "exit 1"),
+        ("whole", "printf '#!/bin/sh' > .venv/bin/pip; chmod +x .venv/bin/pip"),
+    ):
+        (tmp_path / name).write_text(half + rest)
+        (tmp_path / name).chmod(0o700)
+    codes = [
+        subprocess.run(["make", ".venv/installed", f"PYTHON=./{name}"], cwd=tmp_path, timeout=60).returncode
+        for name in ("half", "whole", "whole")
+    ]
+    assert codes == [2, 0, 0]
 
 
 def test_the_token_command_names_the_users_there_are(live_server_process: LiveServer) -> None:
