@@ -55,7 +55,8 @@ def tokens(filename: str, lines: Sequence[str], language: str = "") -> list[list
 
 @lru_cache(maxsize=256)
 def _lexer(filename: str, language: str) -> Lexer | None:
-    options = {"stripnl": False, "ensurenl": False}
+    # Each block ends with a line end: without one, the lexer of Python's tracebacks, among others, never ends.
+    options = {"stripnl": False, "ensurenl": True}
     try:
         if language:
             return get_lexer_by_name(language, **options)

@@ -1,5 +1,8 @@
 """Colours fit the lines that they are of, whatever the code."""
 
+import subprocess
+import sys
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -43,6 +46,15 @@ def test_a_comment_over_lines_colours_each() -> None:
 )
 def test_what_is_not_coloured_stays_plain(file: str, line: str) -> None:
     assert highlight.tokens(file, [line]) == [[]]
+
+
+@pytest.mark.parametrize(
+    ("language", "code"),
+    [("pytb", 'Traceback (most recent call last):\n  File "x", line 1'), ("tnt", "(((")],
+)
+def test_colours_come_to_an_end_where_the_last_line_has_none(language: str, code: str) -> None:
+    program = "import sys; from tasks.board import highlight; highlight.tokens('', sys.argv[2:], sys.argv[1])"
+    subprocess.run([sys.executable, "-c", program, language, *code.split("\n")], check=True, timeout=30)
 
 
 class TestMarkdown:
