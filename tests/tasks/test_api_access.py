@@ -2,6 +2,8 @@
 
 import json
 import uuid
+from pathlib import Path
+from typing import Any
 
 import pytest
 from django.contrib.auth.models import Permission, User
@@ -9,10 +11,11 @@ from django.core.exceptions import PermissionDenied
 from django.test import Client
 from django.utils import timezone
 
-from tasks import actions
+from tasks import actions, git
 from tasks.models import ApiToken, ExecutionProcess, Project, Task, TaskAttempt
 from tasks.permissions import visible_projects
 from tasks.tokens import issue_token
+from tests.repositories import make_repository
 
 ADDRESSES = [
     *("/api/projects", "/api/tasks", "/api/task-attempts", "/api/processes", "/api/executors"),
@@ -213,6 +216,30 @@ def test_the_script_executor_needs_a_permission_of_its_own(
     names = as_member.get("/api/executors").json()
     assert {"demo", "script"} <= set(names)
     assert as_member.post("/api/task-attempts", start, content_type="application/json").status_code == 201
+
+
+def test_a_start_does_not_follow_its_task_into_another_project(
+    as_member: Client,
+    member: User,
+    project: Project,
+    task: Task,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    project.members.add(member)
+    member.user_permissions.add(Permission.objects.get(codename="start_run"))
+    repository = str(make_repository(tmp_path / "other"))
+    other = Project.objects.create(name="Not theirs", repo_path=repository, target_branch="main")
+    check = git.check_repository
+
+    def moved_meanwhile(*arguments: Any) -> git.RepoInfo:
+        Task.objects.filter(pk=task.pk).update(project=other)
+        return check(*arguments)
+
+    monkeypatch.setattr(git, "check_repository", moved_meanwhile)
+    start = {"task_id": str(task.id), "executor": "demo"}
+    assert as_member.post("/api/task-attempts", start, content_type="application/json").status_code == 409
+    assert not TaskAttempt.objects.exists()
 
 
 def test_what_a_script_says_is_edited_with_the_script_permission_only(
