@@ -26,6 +26,8 @@ TIMEOUT_SECONDS: Final = 600.0
 LAST_SECONDS: Final = 5.0
 """How long a process that ends waits for what its threads still do."""
 _LONGEST_NAME: Final = 64 * 1024
+_SECRETS: Final = {"SECRET_KEY", "DATABASE_URL", "EVENTS_URL", "VIBE_TOKEN"}
+"""What opens something of the server's. Git runs filters and merge drivers, and any agent can configure one."""
 EMPTY_TREE: Final = "4b825dc642cb6eb9a060e54bf8d69288fbee4904"
 _EMPTY_BLOB: Final = "e69de29bb2d1d6434b8b29ae775ad8c2e48c5391"
 _EMPTY_BLOB_SHA256: Final = "473a0f4c3be8a93681a267e3b1e9a7dcda1185436fe141f7749120a303721813"
@@ -132,8 +134,12 @@ def without_filters(repo: str | Path) -> dict[str, str]:
 
 
 def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
-    """The server's environment without GIT_*, for a git that speaks English, asks nobody and takes no needless lock."""
-    clean = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
+    """The server's, but for GIT_* and secrets, for a git that speaks English, asks nobody and takes no needless lock."""
+    clean = {
+        name: value
+        for name, value in os.environ.items()
+        if name not in _SECRETS and not name.startswith("GIT_")
+    }
     clean |= {
         "LC_ALL": "C",
         "GIT_TERMINAL_PROMPT": "0",

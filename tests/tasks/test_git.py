@@ -124,6 +124,21 @@ class TestRun:
             git.run("-c", "alias.nap=!setsid sleep 5; sleep 60", "nap", cwd=repository)
 
 
+def test_no_filter_is_told_the_secrets_of_the_server(
+    repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("SECRET_KEY", "DATABASE_URL", "VIBE_TOKEN", "OF_A_FILTER"):
+        monkeypatch.setenv(name, "x")
+    told = tmp_path / "told"
+    plain(repository, "config", "filter.tell.clean", f"env > '{told}'; cat")
+    (repository / ".gitattributes").write_text("new filter=tell\n")
+    (repository / "new").write_text("x\n")
+    git.run("add", "--all", cwd=repository)
+    names = {line.partition("=")[0] for line in told.read_text().splitlines()}
+    assert "OF_A_FILTER" in names
+    assert names.isdisjoint({"SECRET_KEY", "DATABASE_URL", "VIBE_TOKEN"})
+
+
 def test_checkouts_names_the_real_branch_of_each_worktree(repository: Path, tmp_path: Path) -> None:
     plain(repository, "worktree", "add", "-q", "-b", "side", str(tmp_path / "si de"))
     plain(repository, "worktree", "add", "-q", "--detach", str(tmp_path / "loose"))
