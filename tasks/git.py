@@ -134,7 +134,7 @@ def without_filters(repo: str | Path) -> dict[str, str]:
 
 
 def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
-    """The server's, but for GIT_* and secrets, for a git that speaks English, asks nobody and takes no needless lock."""
+    """The server's, but for GIT_* and secrets: git speaks English, asks nobody and takes no needless lock."""
     clean = {
         name: value
         for name, value in os.environ.items()
@@ -375,6 +375,9 @@ def check_folder(path: str, roots: Sequence[Path]) -> Path:
             "VIBE_REPO_ROOTS in the server's environment says which these are.",
             422,
         )
+    # It has branches of a project that others may not share, and goes with its attempt.
+    if folder.is_relative_to(Path(settings.VIBE_DATA).resolve() / "worktrees"):
+        raise Refused(f"{folder} is the worktree of an attempt: give the repository that it is of.", 422)
     if not os.path.isdir(folder):
         raise Refused(f"There is no folder {folder}.", 422)
     try:

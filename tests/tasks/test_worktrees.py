@@ -53,6 +53,11 @@ class TestCreate:
         assert (made.path / "src/app.py").is_file()
         assert git.head_branch(made.path) == made.branch
 
+    def test_none_is_the_repository_of_another_project(self, repository: Path) -> None:
+        made = worktrees.create(project_on(repository), uuid4(), "t", "main")
+        with pytest.raises(Refused, match="is the worktree of an attempt"):
+            git.check_repository(str(made.path), [made.path.parent])
+
     def test_title_without_a_letter_git_could_use(self, repository: Path) -> None:
         assert worktrees.create(project_on(repository), uuid4(), "--日本語--", "main").branch.endswith(
             "-task"
