@@ -124,7 +124,7 @@ def follow_up(user: User, attempt_id: UUID | str, prompt: str) -> Record:
 
 def stop(user: User, process_id: UUID | str) -> Record:
     """Asks a run to stop. Asking again, or after its end, changes nothing."""
-    process = permissions.get_process(user, uuid(process_id))
+    process = find_run(user, process_id)
     permissions.require(user, permissions.START_RUN, "start or stop programs")
     runner.stop(process, user)
     process.refresh_from_db()
@@ -142,6 +142,10 @@ def read_diff(user: User, attempt_id: UUID | str, file: str | None = None) -> li
     return diffs.of_attempt(attempt) if file is None else diffs.one_file(attempt, file)
 
 
+def find_run(user: User, process_id: UUID | str) -> ExecutionProcess:
+    return permissions.get_process(user, uuid(process_id))
+
+
 def read_log(
     user: User, process_id: UUID | str, after: str | None = None, limit: int = PAGE, wait_seconds: float = 0
 ) -> Record:
@@ -151,7 +155,7 @@ def read_log(
     `wait_seconds` the call waits up to that long for something new. `ended` is true once the run has
     ended and all its records were read.
     """
-    process = permissions.get_process(user, uuid(process_id))
+    process = find_run(user, process_id)
     cursor = after or runlogs.first_cursor(process)
     deadline = time.monotonic() + wait_seconds
     while True:
@@ -174,7 +178,7 @@ def follow_log(user: User, process_id: UUID | str, tail: int | None = None) -> I
     """Yields the results of `read_log` until the run has ended; the last one carries its exit code."""
     after = None
     if tail is not None:
-        process = permissions.get_process(user, uuid(process_id))
+        process = find_run(user, process_id)
         first = runlogs.page(process, before=None, after=None, limit=max(tail, 1))
         after = first[-1]["id"] if first else None
         shown = first if tail else []

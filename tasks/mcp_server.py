@@ -113,7 +113,10 @@ def _add_reading_tools(me: Me, add: Callable[[Callable[..., Any]], None]) -> Non
         ] = 0,
     ) -> Record:
         """Lines of a run's output, oldest first, with the run's status, and the cursor that continues here."""
-        return actions.read_log(me(), process_id, after, limit, wait_seconds)
+        found = actions.read_log(me(), process_id, after, limit, wait_seconds)
+        # Asked again: who may read it can change in a minute.
+        actions.find_run(me(), process_id)
+        return found
 
     @add
     def read_diff(

@@ -13,8 +13,9 @@ from django.core.management import CommandError, call_command
 from django.utils import timezone
 
 from events.models import DatabaseChange
+from tasks.logs import runlogs
 from tasks.management.commands import mcp
-from tasks.models import ApiToken, Project
+from tasks.models import ApiToken, ExecutionProcess, Project, Task, TaskAttempt
 from tasks.projects import create_project
 from tasks.tokens import issue_token
 from tests.live import ROOT, LiveServer
@@ -155,6 +156,28 @@ async def test_an_account_that_is_closed_ends_what_an_agent_may_do(board: tuple[
         assert await call(client, "list_projects")
         await User.objects.filter(pk=board[0].pk).aupdate(is_active=False)
         assert "deactivated" in await refusal(client, "list_projects")
+
+
+@pytest.mark.django_db(transaction=True)
+async def test_who_is_shut_out_while_waiting_for_a_line_does_not_get_it(
+    board: tuple[User, Project], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    guest = await User.objects.acreate_user("guest")
+    await board[1].members.aadd(guest)
+    task = await Task.objects.acreate(project=board[1], title="Watched")
+    attempt = await TaskAttempt.objects.acreate(task=task, executor="demo", branch="x", target_branch="main")
+    run = await ExecutionProcess.objects.acreate(
+        task_attempt=attempt, run_reason="codingagent", status="running"
+    )
+
+    def page(*_: Any, **__: Any) -> list[dict[str, str]]:
+        board[1].members.remove(guest)
+        return [{"id": "1", "type": "stdout", "content": "a secret", "timestamp": ""}]
+
+    monkeypatch.setattr(runlogs, "page", page)
+    async with agent_of(guest) as client:
+        said = await refusal(client, "read_log", process_id=str(run.pk), wait_seconds=5)
+    assert "that you may see" in said and "secret" not in said
 
 
 @pytest.mark.django_db(transaction=True)
