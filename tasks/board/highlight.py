@@ -14,6 +14,14 @@ Run = tuple[str, int]
 
 LONGEST_LINE: Final = 2_000
 LARGEST_BLOCK: Final = 100_000
+MOST_ESCAPES: Final = 16
+
+# In a string that nothing closes, the patterns of these lexers try two ways at each character, and those of the second
+# set at each backslash: thirty take hours, and hold the interpreter, so all of the server, all the while.
+_NEVER_END: Final = frozenset({"fancy", "maple", "rita", "smithy", "urbiscript"})
+_ESCAPES: Final = frozenset(
+    {"ansys", "cddl", "chapel", "factor", "fish", "ncl", "pan", "registry", "rego", "rell", "scala", "tcsh"}
+)
 
 KINDS: Final = {
     Comment: "comment",
@@ -46,17 +54,24 @@ def tokens(filename: str, lines: Sequence[str], language: str = "") -> list[list
     lexer = _lexer(filename, language)
     # The lexer would turn the one into a line end and drop the other.
     text = "\n".join(lines).replace("\r", " ").replace("\ufeff", " ")
-    if lexer is None or len(text) > LARGEST_BLOCK or any(len(line) > LONGEST_LINE for line in lines):
+    if lexer is None or _is_too_much(lexer, text) or any(len(line) > LONGEST_LINE for line in lines):
         return [[] for _ in lines]
     coloured = _split(lexer.get_tokens(text))
     # Some lexers drop or add a line at the end.
     return (coloured + [[] for _ in lines])[: len(lines)]
 
 
+def _is_too_much(lexer: Lexer, text: str) -> bool:
+    names = lexer.aliases
+    many = len(text) > LARGEST_BLOCK or (not _ESCAPES.isdisjoint(names) and text.count("\\") > MOST_ESCAPES)
+    return many or not _NEVER_END.isdisjoint(names)
+
+
 @lru_cache(maxsize=256)
 def _lexer(filename: str, language: str) -> Lexer | None:
     # Each block ends with a line end: without one, the lexer of Python's tracebacks, among others, never ends.
-    options = {"stripnl": False, "ensurenl": True}
+    # Code within Markdown stays plain: it would be given to any lexer there is.
+    options = {"stripnl": False, "ensurenl": True, "handlecodeblocks": False}
     try:
         if language:
             return get_lexer_by_name(language, **options)

@@ -50,9 +50,18 @@ def test_what_is_not_coloured_stays_plain(file: str, line: str) -> None:
 
 @pytest.mark.parametrize(
     ("language", "code"),
-    [("pytb", 'Traceback (most recent call last):\n  File "x", line 1'), ("tnt", "(((")],
+    [
+        ("pytb", 'Traceback (most recent call last):\n  File "x", line 1'),
+        ("tnt", "((("),
+        ("scala", '"' + "\\" * 80),
+        ("rita", '"' + "1" * 40),
+        ("maple", '"' + " " * 400),
+        ("smithy", '"' + "a\n" * 40),
+        ("md", '```rita\n"' + "1" * 40 + "\n```"),
+    ],
+    ids=["pytb", "tnt", "scala", "rita", "maple", "smithy", "md"],
 )
-def test_colours_come_to_an_end_where_the_last_line_has_none(language: str, code: str) -> None:
+def test_colours_come_to_an_end(language: str, code: str) -> None:
     program = "import sys; from tasks.board import highlight; highlight.tokens('', sys.argv[2:], sys.argv[1])"
     subprocess.run([sys.executable, "-c", program, language, *code.split("\n")], check=True, timeout=30)
 
