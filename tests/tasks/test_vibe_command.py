@@ -51,6 +51,14 @@ def vibe(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
         yield Site(server)
 
 
+def test_what_people_wrote_neither_begins_a_line_nor_steers_the_terminal(vibe: Site) -> None:
+    task = vibe.new_task("One\x1b[2J\ntask", "--description", "two\n\x1b]0;lines\x07")
+    listed, shown = vibe("tasks").stdout, vibe("task", "show", task).stdout
+    assert f"{task}  todo        One [2J task\n" in listed
+    assert shown.endswith("\ntwo\n ]0;lines \n")
+    assert json.loads(vibe("task", "show", task, "--json").stdout)["title"] == "One\x1b[2J\ntask"
+
+
 def test_a_script_creates_starts_follows_and_reads_the_diff(vibe: Site, tmp_path: Path) -> None:
     task = vibe.new_task("From a script", "--label", "cli", "--description", "-", "--status", "todo")
     started = vibe("start", task, "--executor", "demo", "--follow")
