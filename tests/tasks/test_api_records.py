@@ -7,8 +7,6 @@ import pytest
 from django.contrib.auth.models import User
 from django.test import Client
 
-from tasks import git as repositories
-from tasks.git import RepoInfo
 from tasks.models import Project, Task
 from tests.repositories import git, make_repository
 
@@ -169,20 +167,6 @@ class TestTasks:
         assert patch(as_admin, f"/api/tasks/{task.id}", project_id=other["id"]).status_code == 409
         same = patch(as_admin, f"/api/tasks/{task.id}", project_id=str(task.project_id), title="New")
         assert same.json()["title"] == "New"
-
-    def test_what_starts_as_its_task_moves_does_not_start_in_the_other_project(
-        self, as_admin: Client, task: Task, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        other = Project.objects.create(name="Other", repo_path="/other", target_branch="main")
-        check = repositories.check_repository
-
-        def check_and_move(*args: Any) -> RepoInfo:
-            Task.objects.filter(pk=task.pk).update(project=other)
-            return check(*args)
-
-        monkeypatch.setattr(repositories, "check_repository", check_and_move)
-        started = post(as_admin, "/api/task-attempts", task_id=str(task.pk), executor="demo")
-        assert (started.status_code, task.attempts.count()) == (409, 0)
 
     def test_delete(self, as_admin: Client, task: Task) -> None:
         assert as_admin.delete(f"/api/tasks/{task.id}").status_code == 204
