@@ -25,7 +25,7 @@ ROW_BYTES = 300
 """What a row occupies beside its JSON, indexes included."""
 
 
-def prune(days: float | None = None, max_bytes: int | None = None, using: str = DEFAULT_DB_ALIAS) -> int:
+def prune(days: float | None = None, max_bytes: float | None = None, using: str = DEFAULT_DB_ALIAS) -> int:
     """Deletes rows that are older than `days`, and the oldest above `max_bytes`; returns how many.
 
     The settings EVENTS_KEEP_DAYS and EVENTS_KEEP_BYTES are the defaults.

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from asgiref.sync import sync_to_async
 from django.contrib.auth.models import User
-from django.core.management import call_command
+from django.core.management import CommandError, call_command
 from django.db import connection
 
 from events import pruning
@@ -81,6 +81,14 @@ def test_any_number_of_days_may_be_kept(task: Task) -> None:
     before = DatabaseChange.objects.count()
     assert prune(days=10.0**12) == 0
     assert DatabaseChange.objects.count() == before > 1
+
+
+@pytest.mark.parametrize("words", ["--days=nan", "--days=-1", "--bytes=-1", "--days=x"])
+def test_what_is_no_number_to_keep_deletes_nothing(task: Task, words: str) -> None:
+    before = DatabaseChange.objects.count()
+    with pytest.raises(CommandError, match=r"0 or more|invalid number value"):
+        call_command("prune_changes", words)
+    assert DatabaseChange.objects.count() == before
 
 
 async def test_pruning_goes_on_until_enough_is_gone(task: Task, monkeypatch: pytest.MonkeyPatch) -> None:
