@@ -1,9 +1,6 @@
 """Colours fit the lines that they are of, whatever the code."""
 
-import json
-import subprocess
-import sys
-
+import psutil
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -49,26 +46,37 @@ def test_what_is_not_coloured_stays_plain(file: str, line: str) -> None:
     assert highlight.tokens(file, [line]) == [[]]
 
 
-ENDLESS = [
-    ("pytb", 'Traceback (most recent call last):\n  File "x", line 1'),
-    ("tnt", "((("),
-    ("scala", '"' + "\\" * 80),
-    ("rita", '"' + "1" * 40),
-    ("maple", '"' + " " * 400),
-    ("smithy", '"' + "a\n" * 40),
-    ("md", '```rita\n"' + "1" * 40 + "\n```"),
-]
-COLOUR_ALL = """
-import json, sys
-from tasks.board import highlight
-for language, code in json.loads(sys.argv[1]):
-    print(language, flush=True)
-    highlight.tokens("", code.split("\\n"), language)
-"""
+def test_what_lexers_need_a_line_end_for_is_coloured_to_its_end() -> None:
+    for language, code in (
+        ("pytb", 'Traceback (most recent call last):\n  File "x", line 1'),
+        ("tnt", "((("),
+    ):
+        assert len(highlight.tokens("", code.split("\n"), language)) == code.count("\n") + 1
 
 
-def test_colours_come_to_an_end() -> None:
-    subprocess.run([sys.executable, "-c", COLOUR_ALL, json.dumps(ENDLESS)], check=True, timeout=30)
+def test_a_lexer_that_comes_to_no_end_costs_a_moment_and_only_its_own_colours(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    colours = highlight.Highlighter(cpu_seconds=0.5)
+
+    def ask(language: str, text: str) -> list[list[highlight.Run]]:
+        return colours.ask({"file": "", "language": language, "text": text})
+
+    assert ask("scala", '"' + "\\" * 80) == []
+    assert "Colouring Scala came to no end" in caplog.text
+    assert ask("md", '```rita\n"' + "1" * 40 + "\n```")[1] == [("string", 41)]
+    assert ask("scala", "val x = 1") == []
+    assert ask("python", "1") == [[("constant", 1)], []]
+
+
+def test_the_program_that_colours_is_begun_again() -> None:
+    colours = highlight.Highlighter(cpu_seconds=30)
+    question = {"file": "a.py", "language": "", "text": "1"}
+    assert colours.ask(question)
+    (child,) = (one for one in psutil.Process().children() if "30" in one.cmdline())
+    child.kill()
+    child.wait()
+    assert colours.ask(question)
 
 
 class TestMarkdown:
