@@ -24,11 +24,11 @@ from django.db.models.lookups import Exact
 from django.db.models.sql.where import AND
 
 from events import deletes, membership, outcomes
-from events.actors import acting, actor
+from events.actors import actor
 from events.recorder import Recorder, deleting, recording, take_turn
 from events.tracking import Tracked, registry, tracked_as
 
-__all__ = ["TrackedManager", "TrackedModel", "TrackedQuerySet", "acting", "actor", "serialize", "track"]
+__all__ = ["TrackedManager", "TrackedModel", "TrackedQuerySet", "actor", "serialize", "track"]
 
 M = TypeVar("M", bound=models.Model)
 _WRITE_NOTHING: Final = (models.CASCADE, models.PROTECT, models.RESTRICT, models.DO_NOTHING)

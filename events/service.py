@@ -119,10 +119,6 @@ class EventService:
                 raise UnknownStream(f"{stream_id} is fed by its own log: nothing can be published to it.")
             return log.publish(data, event)
 
-    def forget(self, stream_id: str) -> None:
-        """Drops what a memory stream holds, once nobody reads it."""
-        self._memory.pop(stream_id, None)
-
     def _forget_empty(self) -> None:
         """Memory streams that hold nothing and that nobody reads: a client may have made their names up."""
         with self._lock:

@@ -157,12 +157,6 @@ def _fresh(process: ExecutionProcess) -> ExecutionProcess | None:
     return ExecutionProcess.objects.select_related("task_attempt").filter(pk=process.pk).first()
 
 
-def stop_all(attempt: TaskAttempt, user: User | None) -> None:
-    """Stops whatever of an attempt waits or runs."""
-    for process in attempt.processes.filter(status__in=_ACTIVE).order_by("-created_at"):
-        stop(process, user)
-
-
 def is_running() -> bool:
     """Whether a server's runner is at work on this data folder."""
     return runner.is_alive() or locks.is_held(Path(settings.VIBE_DATA) / "runner.lock")

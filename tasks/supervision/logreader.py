@@ -217,13 +217,6 @@ class LineIndex:
                 place = data.index(b"\n", place + 1)
             return block * BLOCK + place + 1
 
-    def line_at(self, offset: int) -> int:
-        """The number of the line that begins at this boundary."""
-        with self._lock:
-            self._extend()
-            block = min(offset // BLOCK, len(self._before) - 1)
-            return self._before[block] + self._reader.read(block * BLOCK, offset - block * BLOCK).count(b"\n")
-
     def _extend(self) -> int:
         size = self._reader.size()
         if size < (len(self._before) - 1) * BLOCK:

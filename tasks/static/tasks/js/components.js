@@ -99,7 +99,7 @@ export function initDialogs() {
 }
 
 /** Closes a dialog unless its "cancel" event is prevented, as Escape does. */
-export function requestClose(dialog) {
+function requestClose(dialog) {
   if (dialog.dispatchEvent(new Event("cancel", { cancelable: true }))) dialog.close("cancel");
 }
 

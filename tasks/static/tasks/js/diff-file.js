@@ -8,7 +8,7 @@ import { h, icon, reconcile, setText } from "./dom.js";
 import { fileHash } from "./places.js";
 
 /** Changed lines above which a file starts folded. */
-export const LARGE = 600;
+const LARGE = 600;
 /** The height of a file's header with the borders, in CSS pixels. */
 const HEAD = 39;
 /** Rows drawn at once; the rest on request. */

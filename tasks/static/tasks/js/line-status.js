@@ -22,7 +22,7 @@ export function watchLine(manager) {
 }
 
 /** The state of the page's line: one of WORST_FIRST, or "idle" where nothing is streamed. */
-export function lineState() {
+function lineState() {
   const states = [...managers].map((manager) => manager.state);
   return WORST_FIRST.find((state) => states.includes(state)) ?? "idle";
 }

@@ -43,7 +43,7 @@ function update(element, card, isNew, board, extra) {
 }
 
 /** Fills one card. `extra`: {line, additions, deletions}, each undefined where it is not known. */
-export function fillCard(element, card, extra = {}) {
+function fillCard(element, card, extra = {}) {
   setData(element, "state", card.state);
   element.toggleAttribute("data-done", card.status === "done" || card.status === "cancelled");
   fillTitle(element, card);

@@ -175,7 +175,7 @@ export class Drag {
 }
 
 /** The place, among the column's other cards (hidden ones too), in front of the card `before`; the end without one. */
-export function placeBefore(board, status, ids, before) {
+function placeBefore(board, status, ids, before) {
   const others = board.columns.get(status).filter((card) => !ids.includes(card.id));
   const place = others.findIndex((card) => card.id === before);
   return place < 0 ? others.length : place;

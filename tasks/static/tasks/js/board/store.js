@@ -2,7 +2,7 @@
 
 import { api } from "../api.js";
 import { toast } from "../toast.js";
-import { columns, positionAt, STATUS_WORDS } from "./model.js";
+import { columns, positionAt } from "./model.js";
 
 export class Board extends EventTarget {
   #moves = new Map();
@@ -166,5 +166,3 @@ export class Board extends EventTarget {
     return failed;
   }
 }
-
-export const columnName = (status) => STATUS_WORDS[status];
