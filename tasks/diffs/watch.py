@@ -26,7 +26,7 @@ _MASK: Final = (
     | flags.MOVED_TO | flags.ONLYDIR | flags.DONT_FOLLOW | flags.EXCL_UNLINK
 )  # fmt: skip
 RULES: Final = frozenset({".gitignore", ".gitattributes", ".gitmodules"})
-_GIT_FILES: Final = frozenset({"index", "config", "exclude", "attributes"})
+GIT_FILES: Final = frozenset({"index", "config", "exclude", "attributes"})
 _REFERENCES: Final = frozenset({"HEAD", "packed-refs"})
 _READ_BYTES: Final = 32 * 1024
 """Some hundred events: the event loop is free again after a few milliseconds."""
@@ -268,7 +268,7 @@ class InotifyWatcher:
             self._pending.paths.add(kind[1:])
         elif kind == "refs" or name in _REFERENCES:
             self._pending.refs = True
-        elif name in _GIT_FILES:
+        elif name in GIT_FILES:
             self._pending.everything = True
 
     def _note_path(self, folder: str, mask: int, name: str) -> None:

@@ -10,11 +10,10 @@ from typing import Final
 from watchfiles import watch
 
 from tasks import git, snapshots
-from tasks.diffs.watch import RULES, Changes
+from tasks.diffs.watch import GIT_FILES, RULES, Changes
 
 LEAST_PAUSE: Final = 1.0
 """Seconds between two looks at a worktree that cannot be watched."""
-_GIT_NAMES: Final = frozenset({"index", "config", "exclude", "attributes"})
 
 
 class PollingWatcher:
@@ -119,7 +118,7 @@ class WatchfilesWatcher:
     def _note_git(self, path: str, name: str) -> None:
         if name == "HEAD" or name.startswith("refs/heads/") or name == "packed-refs":
             self._pending.refs = True
-        elif os.path.basename(path) in _GIT_NAMES:
+        elif os.path.basename(path) in GIT_FILES:
             self._pending.everything = True
 
     def _note_path(self, name: str) -> None:

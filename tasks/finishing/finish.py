@@ -66,10 +66,10 @@ def drop_worktree(attempt: TaskAttempt) -> None:
     Where git cannot read the worktree any more, the folder stays where it is.
     """
     repo = Path(attempt.task.project.repo_path)
-    if _worktree(attempt) is not None and git.is_there(repo):
+    if worktrees.existing(attempt.worktree) is not None and git.is_there(repo):
         try:
             with journal.only_one(repo):
-                folder = _worktree(attempt)  # Who deletes the same may have been first.
+                folder = worktrees.existing(attempt.worktree)  # Who deletes the same may have been first.
                 if folder is not None:
                     worktrees.keep_work(repo, folder, attempt.pk, branch=attempt.branch)
                     operations.remove_worktree(repo, folder, attempt.pk)
@@ -123,11 +123,6 @@ def _fetch(attempt_id: UUID, *, any_outcome: bool = False) -> TaskAttempt:
     return attempt
 
 
-def _worktree(attempt: TaskAttempt) -> Path | None:
-    folder = Path(attempt.worktree) if attempt.worktree else None
-    return folder if folder is not None and folder.joinpath(".git").exists() else None
-
-
 def _tips(repo: Path, attempt: TaskAttempt) -> tuple[str, str]:
     """The commits of the attempt's branch and of its target branch; Refused where one of them is gone."""
     tips = []
@@ -166,7 +161,7 @@ def _check_nowhere_else(repo: Path, attempt: TaskAttempt) -> None:
 
 
 def _plan_merge(attempt: TaskAttempt, strategy: str, user: User) -> Operation:
-    repo, folder = Path(attempt.task.project.repo_path), _worktree(attempt)
+    repo, folder = Path(attempt.task.project.repo_path), worktrees.existing(attempt.worktree)
     old, target = _tips(repo, attempt)
     env = identity.environment(repo, user)
     tip = _with_leftovers(attempt, folder, old, env)
@@ -251,7 +246,7 @@ def _checked_out(repo: Path, ref: str, old: str, new: str) -> FileUpdate | None:
 
 
 def _plan_rebase(attempt: TaskAttempt, user: User) -> Operation:
-    repo, folder = Path(attempt.task.project.repo_path), _worktree(attempt)
+    repo, folder = Path(attempt.task.project.repo_path), worktrees.existing(attempt.worktree)
     old, target = _tips(repo, attempt)
     env = identity.environment(repo, user)
     files = None
@@ -296,7 +291,7 @@ def _carried_along(repo: Path, folder: Path, old: str, new: str, env: dict[str, 
 
 
 def _plan_discard(attempt: TaskAttempt, user: User) -> Operation:
-    repo, folder = Path(attempt.task.project.repo_path), _worktree(attempt)
+    repo, folder = Path(attempt.task.project.repo_path), worktrees.existing(attempt.worktree)
     ref = worktrees.kept_ref(attempt.pk)
     tip, before = git.commits_of(repo, f"refs/heads/{attempt.branch}", ref)
     if tip is not None:

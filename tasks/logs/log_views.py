@@ -21,7 +21,7 @@ from django.http import (
 )
 from django.urls import path
 
-from events.responses import nobody_known
+from events.responses import never_compress, no_buffering, nobody_known, problem
 from tasks import permissions
 from tasks.logs import runlogs
 from tasks.models import ExecutionProcess
@@ -48,7 +48,7 @@ def lines(request: HttpRequest, process_id: UUID) -> HttpResponse:
     try:
         first, count = int(request.GET.get("first", 0)), int(request.GET.get("count", 500))
     except ValueError:
-        return JsonResponse({"detail": "first and count are whole numbers."}, status=422)
+        return problem(422, "first and count are whole numbers.")
     return JsonResponse(range_of(process, first, max(1, min(count, _MOST_LINES))))
 
 
@@ -59,7 +59,7 @@ def disk(request: HttpRequest, project_id: UUID) -> HttpResponse:
         return nobody_known()
     (use,) = housekeeping.disk_use(permissions.visible_projects(user).filter(pk=project_id)) or (None,)
     if use is None:
-        return JsonResponse({"detail": f"There is no project {project_id} that you may see."}, status=404)
+        return problem(404, f"There is no project {project_id} that you may see.")
     return JsonResponse({"logs": use.logs, "worktrees": use.worktrees})
 
 
@@ -93,18 +93,17 @@ def search(request: HttpRequest, process_id: UUID) -> HttpResponseBase:
     query = request.GET.get("q", "")
     options = {"regex": request.GET.get("regex") == "1", "case": request.GET.get("case") == "1"}
     if not query or len(query) > _LONGEST_QUERY:
-        return JsonResponse({"detail": f"q is 1 to {_LONGEST_QUERY} characters."}, status=422)
+        return problem(422, f"q is 1 to {_LONGEST_QUERY} characters.")
     try:
         matcher(query, **options)
     except ValueError as error:
-        return JsonResponse({"detail": str(error)}, status=422)
+        return problem(422, str(error))
     folder = runfiles.folder_of(process.pk).path
-    request.META.pop("HTTP_ACCEPT_ENCODING", None)  # compressed, the hits would be held back
+    never_compress(request)
     response = StreamingHttpResponse(
         _hits(folder, {"query": query, **options}), content_type="application/x-ndjson"
     )
-    response["Cache-Control"] = "no-cache, no-transform"
-    response["X-Accel-Buffering"] = "no"
+    no_buffering(response)
     return response
 
 
@@ -152,7 +151,7 @@ def _process(request: HttpRequest, process_id: UUID) -> ExecutionProcess | JsonR
     try:
         return permissions.get_process(user, process_id)
     except Http404 as error:
-        return JsonResponse({"detail": str(error)}, status=404)
+        return problem(404, str(error))
 
 
 def _caller(request: HttpRequest) -> User | None:

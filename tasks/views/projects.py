@@ -35,8 +35,6 @@ from tasks.permissions import (
 )
 from tasks.stream_access import scope_of
 
-SCRIPTS = ("setup_script", "cleanup_script", "dev_script")
-
 
 class ProjectForm(forms.ModelForm):
     """The fields of a project. What they may hold is judged by tasks/projects.py, for pages and API alike."""
@@ -46,14 +44,14 @@ class ProjectForm(forms.ModelForm):
 
     class Meta:
         model = Project
-        fields = ("repo_path", "name", "target_branch", *SCRIPTS, "copy_files")
+        fields = ("repo_path", "name", "target_branch", *projects.SCRIPTS, "copy_files")
 
     def __init__(self, *args: Any, may_script: bool, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         for name in ("name", "target_branch"):
             self.fields[name].required = False
         if not may_script:
-            for name in SCRIPTS:
+            for name in projects.SCRIPTS:
                 del self.fields[name]
         if self.instance._state.adding:
             del self.fields["members"]
