@@ -9,7 +9,7 @@ import fnmatch
 import os
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, TypedDict
@@ -140,8 +140,8 @@ def why_not_installed(definition: Definition) -> str:
     )
 
 
-def available() -> list[Availability]:
-    """Every executor that is switched on, installed or not."""
+def available(known: Mapping[str, Definition] | None = None) -> list[Availability]:
+    """Every executor that is switched on, installed or not; of `known`, where the caller has the definitions."""
     return [
         Availability(
             name=name,
@@ -149,23 +149,24 @@ def available() -> list[Availability]:
             builtin=found.builtin,
             reason=reason,
         )
-        for name, found in definitions().items()
+        for name, found in (definitions() if known is None else known).items()
         if found.enabled
     ]
 
 
-def missing() -> list[Availability]:
+def missing(offered: Iterable[Availability]) -> list[Availability]:
     """Those that are switched on but not installed, with the reason."""
-    return [found for found in available() if not found["installed"]]
+    return [found for found in offered if not found["installed"]]
 
 
-def startable(user: permissions.Caller) -> list[str]:
+def startable(user: permissions.Caller, offered: Iterable[Availability] | None = None) -> list[str]:
     """The names that this person may start on this machine now; those that need no agent come last."""
     if not permissions.has(user, permissions.START_RUN):
         return []
+    offered = available() if offered is None else offered
     scripts = user.has_perm(permissions.RUN_SCRIPT)
     names = [
-        found["name"] for found in available() if found["installed"] and (scripts or found["name"] != SCRIPT)
+        found["name"] for found in offered if found["installed"] and (scripts or found["name"] != SCRIPT)
     ]
     return sorted(names, key=lambda name: name in (DEMO, SCRIPT))
 

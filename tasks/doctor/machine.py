@@ -81,9 +81,9 @@ def git() -> Iterator[Finding]:
 
 
 def agents() -> Iterator[Finding]:
-    found = [agent for agent in executors.available() if agent["installed"]]
-    missing = [agent["name"] for agent in executors.missing()]
-    names = [agent["name"] for agent in found]
+    offered = executors.available()
+    missing = [agent["name"] for agent in executors.missing(offered)]
+    names = [agent["name"] for agent in offered if agent["installed"]]
     coding = [name for name in names if name not in ("demo", "script")]
     level = Level.OK if coding else Level.NOTE
     advice = (

@@ -17,7 +17,7 @@ from events.changes import current_cursor
 from events.snapshot import consistent_read
 from tasks.board.boards import columns
 from tasks.board.pulse import counts, last_line
-from tasks.executors import DEMO, SCRIPT, missing, startable
+from tasks.executors import DEMO, SCRIPT, available, missing, startable
 from tasks.models import ExecutionProcess, Project, Task, TaskAttempt
 from tasks.permissions import CHANGE_PROJECT, get_project
 from tasks.templatetags.ui import icon
@@ -34,14 +34,15 @@ def board(request: HttpRequest, project_id: UUID) -> HttpResponse:
         cursor = current_cursor(frozenset({project.pk}))
         document = read_document(project)
     shown = columns(document)
-    executors = startable(request.user)
+    offered = available()
+    executors = startable(request.user, offered)
     data = {"project": str(project.pk), "cursor": cursor, "document": document, "executors": executors}
     context = {
         "project": project,
         "columns": shown,
         "cancelled": len(shown[-1].cards),
         "executors": executors,
-        "missing": missing(),
+        "missing": missing(offered),
         "no_agent": set(executors) <= {DEMO, SCRIPT},
         "may_change": request.user.has_perm(CHANGE_PROJECT),
         "data": as_text(data),

@@ -57,7 +57,16 @@ def _context(request: HttpRequest, task_id: UUID) -> dict[str, Any]:
     with consistent_read():
         found = get_task(request.user, task_id)
         cursor = current_cursor(frozenset({found.project_id}))
-        state = {"cursor": cursor, **_state(request, found)}
+        state = {"cursor": cursor, **_state(found)}
+    known = executors.definitions()
+    offered = executors.available(known)
+    state |= {
+        "may_start": has(request.user, START_RUN),
+        "executors": executors.startable(request.user, offered),
+        "conversational": [
+            name for name, one in known.items() if one.output_format != Executor.OutputFormat.TEXT
+        ],
+    }
     return {
         "task": found,
         "project": found.project,
@@ -66,7 +75,7 @@ def _context(request: HttpRequest, task_id: UUID) -> dict[str, Any]:
         "statuses": Task.Status.choices,
         "log_ahead": _log_ahead(request, state),
         "executors": state["executors"],
-        "missing": executors.missing(),
+        "missing": executors.missing(offered),
     }
 
 
@@ -93,7 +102,7 @@ def _best_view(state: dict[str, Any], run: dict[str, Any]) -> str:
     return "conversation" if attempt["executor"] in state["conversational"] else "log"
 
 
-def _state(request: HttpRequest, found: Task) -> dict[str, Any]:
+def _state(found: Task) -> dict[str, Any]:
     """What the page's script starts from."""
     attempts = TaskAttempt.objects.filter(task=found)
     processes = ExecutionProcess.objects.filter(task_attempt__task=found)
@@ -109,18 +118,4 @@ def _state(request: HttpRequest, found: Task) -> dict[str, Any]:
             "history": reverse("task-history", args=[found.pk]),
             "board": reverse("board", args=[found.project_id]),
         },
-        **_agents(request),
-    }
-
-
-def _agents(request: HttpRequest) -> dict[str, Any]:
-    """What the reader may start, and whose output is a conversation."""
-    return {
-        "may_start": has(request.user, START_RUN),
-        "executors": executors.startable(request.user),
-        "conversational": [
-            name
-            for name, found in executors.definitions().items()
-            if found.output_format != Executor.OutputFormat.TEXT
-        ],
     }

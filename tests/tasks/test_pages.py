@@ -12,7 +12,9 @@ from typing import Any
 
 import pytest
 from django.contrib.auth.models import Permission, User
+from django.db import connection
 from django.test import Client
+from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
 from tasks.models import ExecutionProcess, Executor, Project, Task, TaskAttempt
@@ -273,6 +275,15 @@ def test_each_further_task_costs_the_board_the_same(client: Client, project: Pro
     assert answer.content.count(b'<li class="card"') == 46, "45 cards and the template of one"
     assert calls[2] - calls[1] < 1.2 * (calls[1] - calls[0]), calls
     assert calls[2] < 190_000, calls
+
+
+@pytest.mark.parametrize("name", ["board", "task"])
+def test_a_page_asks_once_what_can_be_started(name: str, ann: User, client: Client, project: Project) -> None:
+    allow(ann, "start_run")
+    key = project.pk if name == "board" else Task.objects.create(project=project, title="t").pk
+    with CaptureQueriesContext(connection) as asked:
+        assert client.get(reverse(name, args=[key])).status_code == 200
+    assert sum('FROM "tasks_executor"' in query["sql"] for query in asked) == 1
 
 
 def test_the_board_costs_the_same_queries_however_many_tasks(
