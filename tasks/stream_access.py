@@ -40,10 +40,7 @@ class StreamAccess:
         found: dict[str, ScopeId] = {}
         for stream_id in stream_ids:
             kind, _, key = stream_id.partition(":")
-            if stream_id == CHANGES:
-                found[stream_id] = CHANGES
-            elif key:
-                by_kind[kind][UUID(key)] = stream_id
+            by_kind[kind][UUID(key)] = stream_id
         for kind, rows, path in (
             (CHANGES, Project.objects, "pk"),
             ("logs", ExecutionProcess.objects, "task_attempt__task__project_id"),

@@ -45,8 +45,10 @@ def test_streams_lie_in_their_project(task: Task) -> None:
     attempt = TaskAttempt.objects.create(task=task, executor="demo", branch="b", target_branch="main")
     process = ExecutionProcess.objects.create(task_attempt=attempt, run_reason="codingagent")
     logs, diff = f"logs:{process.id}", f"diff:{attempt.id}"
-    found = access.scopes_of(["changes", logs, diff, f"logs:{uuid4()}", f"diff:{process.id}"])
-    assert found == {"changes": "changes", logs: task.project_id, diff: task.project_id}
+    found = access.scopes_of(
+        [f"changes:{task.project_id}", logs, diff, f"logs:{uuid4()}", f"diff:{process.id}"]
+    )
+    assert found == dict.fromkeys((f"changes:{task.project_id}", logs, diff), task.project_id)
 
 
 @pytest.mark.parametrize("end", ["revoke", "deactivate", "delete"])
