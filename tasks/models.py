@@ -157,8 +157,7 @@ class ExecutionProcess(Record):
     after_head_commit = models.CharField(max_length=64, blank=True)
     started_at = models.DateTimeField(null=True, blank=True)
     completed_at = models.DateTimeField(null=True, blank=True)
-    # Not public: who asked for it, and how to find its supervisor again. A pid is reused by the system,
-    # so it is trusted only together with the moment at which it started.
+    # Not public: who asked for it, and when somebody asked for its end.
     started_by = models.ForeignKey(
         settings.AUTH_USER_MODEL, on_delete=models.SET_NULL, null=True, blank=True, related_name="+"
     )
