@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
+from uuid import UUID
 
 from django.conf import settings
 from django.contrib.auth.models import User
@@ -115,7 +116,7 @@ def create_task(project: Project, fields: Mapping[str, Any]) -> Task:
     status = fields.get("status", Task.Status.TODO)
     with transaction.atomic():
         hold(project)
-        return Task.objects.create(project=project, **{"position": _end_of(project, status), **fields})
+        return Task.objects.create(project=project, **{"position": end_of(project.pk, status), **fields})
 
 
 def change_task(task: Task, fields: Mapping[str, Any], expected: Mapping[str, Any] | None = None) -> Task:
@@ -132,9 +133,8 @@ def change_task(task: Task, fields: Mapping[str, Any], expected: Mapping[str, An
             raise Refused("The task has attempts, whose branches are in its project's repository.", 409)
         moved = "project" in values or values.get("status", task.status) != task.status
         if moved and "position" not in values:
-            values["position"] = _end_of(
-                values.get("project", task.project), values.get("status", task.status)
-            )
+            project = values.get("project", task.project)
+            values["position"] = end_of(project.pk, values.get("status", task.status))
         if values:
             save_fields(task, values)
         if "position" in values:
@@ -142,8 +142,9 @@ def change_task(task: Task, fields: Mapping[str, Any], expected: Mapping[str, An
     return task
 
 
-def _end_of(project: Project, status: str) -> float:
-    last = Task.objects.filter(project=project, status=status).aggregate(last=Max("position"))["last"]
+def end_of(project_id: UUID, status: str) -> float:
+    """The position behind the last card of a column."""
+    last = Task.objects.filter(project_id=project_id, status=status).aggregate(last=Max("position"))["last"]
     return GAP if last is None else last + GAP
 
 

@@ -10,9 +10,8 @@ from django.utils import timezone
 from django.utils.dateparse import parse_datetime
 
 from events.actors import actor
-from tasks import executors, git, snapshots
-from tasks.errors import Refused
-from tasks.logs import conversation
+from tasks import git, projects, snapshots
+from tasks.logs import conversation, runlogs
 from tasks.models import ExecutionProcess, Project, RunReason, Task, TaskAttempt, TaskStatus
 from tasks.runs import runfiles
 from tasks.supervision.folder import RunFolder
@@ -115,14 +114,7 @@ def move_task(task_id: Any, status: str, *, unless: tuple[str, ...] = ()) -> Non
     task = Task.objects.filter(pk=task_id).exclude(status__in=[status, *unless]).first()
     if task is None:
         return
-    last = (
-        Task.objects.filter(project_id=task.project_id, status=status)
-        .order_by("-position")
-        .values_list("position", flat=True)
-        .first()
-    )
-    task.status, task.position = status, (last or 0.0) + 1.0
-    task.save(update_fields=["status", "position", "updated_at"])
+    projects.save_fields(task, {"status": status, "position": projects.end_of(task.project_id, status)})
 
 
 def agent_is_over(attempt: TaskAttempt) -> None:
@@ -196,10 +188,7 @@ def _head(attempt: TaskAttempt) -> str:
 def _session(process: ExecutionProcess) -> str:
     if process.run_reason != RunReason.CODINGAGENT:
         return ""
-    try:
-        style = executors.find(process.task_attempt.executor).output_format
-    except Refused:
-        return ""
+    style = runlogs.style_of(process.task_attempt.executor)
     return conversation.session_of(runfiles.folder_of(process.pk).log, style)
 
 

@@ -10,6 +10,7 @@ import orjson
 import pytest
 from django.db import connection
 
+from tasks import projects
 from tasks.errors import Refused
 from tasks.models import ExecutionProcess, Executor, Project, Task, TaskAttempt
 from tasks.runs import runfiles, runner
@@ -135,6 +136,13 @@ def test_a_follow_up_that_is_taken_back_leaves_the_card_in_review(task: Task) ->
     assert status_of(task) == "inprogress"
     runner.withdraw(waiting)
     assert status_of(task) == "inreview"
+
+
+def test_a_card_that_a_start_moves_stands_where_one_that_a_person_moves_would(task: Task) -> None:
+    other = projects.create_task(task.project, {"title": "Other", "status": "inprogress"})
+    start(task, "true")
+    task.refresh_from_db()
+    assert task.position == other.position + projects.GAP
 
 
 def test_nothing_is_queued_in_an_attempt_that_was_merged_a_moment_ago(task: Task) -> None:
