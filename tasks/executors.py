@@ -113,6 +113,11 @@ def definitions() -> dict[str, Definition]:
     return BUILTIN | rows
 
 
+def styles() -> dict[str, str]:
+    """How the output of each reads (Executor.OutputFormat); of those too that are switched off, for their logs stay."""
+    return {name: str(found.output_format) for name, found in definitions().items()}
+
+
 def find(name: str) -> Definition:
     """Raises Refused for a name that does not exist or that an administrator switched off."""
     row = Executor.objects.filter(name=name).first()

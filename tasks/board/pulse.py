@@ -48,9 +48,8 @@ _kept: dict[UUID, _Kept] = {}
 _lock = Lock()
 
 
-def last_line(process: ExecutionProcess) -> str:
-    """The last words of a run, without colours: of an agent that prints JSON, what it said or did."""
-    style = runlogs.style_of(process.task_attempt.executor)
+def last_line(process: ExecutionProcess, style: str) -> str:
+    """The last words of a run, without colours: of an agent that prints JSON (`style`), what it said or did."""
     for record in reversed(runlogs.page(process, before=None, after=None, limit=TAIL)):
         for entry in reversed(normalise(record, style)):
             said = entry["text"] or (entry["tool"] or {}).get("name", "")

@@ -82,10 +82,8 @@ def _add(group: Group, open_lines: dict[str, dict[str, Any]], record: dict[str, 
 
 
 def style_of(executor: str) -> str:
-    try:
-        return str(executors.find(executor).output_format)
-    except Refused:  # removed since: its logs are shown as they are
-        return ""
+    """How its output reads; empty for one that was removed, whose logs are shown as they are."""
+    return executors.styles().get(executor, "")
 
 
 # -- pages -----------------------------------------------------------------------------------------

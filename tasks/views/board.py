@@ -17,7 +17,7 @@ from events.changes import current_cursor
 from events.snapshot import consistent_read
 from tasks.board.boards import columns
 from tasks.board.pulse import counts, last_line
-from tasks.executors import DEMO, SCRIPT, available, missing, startable
+from tasks.executors import DEMO, SCRIPT, available, missing, startable, styles
 from tasks.models import ExecutionProcess, Project, Task, TaskAttempt
 from tasks.permissions import CHANGE_PROJECT, get_project
 from tasks.templatetags.ui import icon
@@ -69,7 +69,8 @@ def pulse(request: HttpRequest, project_id: UUID) -> HttpResponse:
     runs = ExecutionProcess.objects.filter(
         task_attempt__in=rows, status=ExecutionProcess.Status.RUNNING
     ).exclude(run_reason=ExecutionProcess.RunReason.DEVSERVER)
-    lines = {str(run.pk): last_line(run) for run in runs.select_related("task_attempt")}
+    running, known = list(runs.select_related("task_attempt")), styles()
+    lines = {str(run.pk): last_line(run, known.get(run.task_attempt.executor, "")) for run in running}
     changes = {str(attempt.pk): counts(attempt, attempt.changed).as_dict() for attempt in attempts}
     return JsonResponse({"lines": lines, "changes": changes})
 

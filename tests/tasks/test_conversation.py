@@ -9,6 +9,7 @@ from django.test import Client
 
 from tasks.board.pulse import last_line
 from tasks.logs import conversation
+from tasks.logs.runlogs import style_of
 from tasks.models import ExecutionProcess, Executor, TaskAttempt
 from tasks.runs import runfiles
 from tasks.supervision.records import record
@@ -221,4 +222,10 @@ def test_whatever_an_agent_prints_is_shown(
         shown = conversation.normalise({"type": "stdout", "content": line, "timestamp": STAMP}, name)
         assert [one["kind"] for one in answer.json()] == [one["kind"] for one in shown]
         assert orjson.dumps(shown)
-        assert isinstance(last_line(run), str)
+        assert isinstance(last_line(run, name), str)
+
+
+def test_what_an_agent_said_is_read_as_before_once_it_is_switched_off(db: None) -> None:
+    Executor.objects.create(name="talker", argv=["talker"], output_format="codex", enabled=False)
+    assert style_of("talker") == "codex"
+    assert style_of("nobody") == ""
