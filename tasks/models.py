@@ -1,6 +1,7 @@
 """The board's records. Their public fields, as REST and the streams show them, are in records.py."""
 
 import uuid
+from typing import Any
 
 from django.conf import settings
 from django.db import models
@@ -84,6 +85,20 @@ class Project(Record):
         return self.name
 
 
+class LabelsField(models.JSONField):
+    """Refuses, whoever writes it, what is no list of words: every board of the project would break by it."""
+
+    def get_db_prep_save(self, value: Any, connection: Any) -> Any:
+        if not isinstance(value, (list, tuple)) or not all(isinstance(word, str) for word in value):
+            raise TypeError(f"{self.name}={value!r} is no list of words.")
+        return super().get_db_prep_save(value, connection)
+
+    def deconstruct(self) -> tuple[str, str, Any, Any]:
+        """To the database it is its parent."""
+        name, _, args, kwargs = super().deconstruct()
+        return name, "django.db.models.JSONField", args, kwargs
+
+
 class Task(Record):
     Status = TaskStatus
 
@@ -93,7 +108,7 @@ class Task(Record):
     status = models.CharField(max_length=20, choices=Status.choices, default=Status.TODO)
     # Between its neighbours' positions: a move writes one row, so two people moving two cards do not clobber.
     position = models.FloatField(default=0)
-    labels = models.JSONField(default=list, blank=True, help_text="A list of short words.")
+    labels = LabelsField(default=list, blank=True, help_text="A list of short words.")
 
     class Meta(Record.Meta):
         ordering = ["position", "created_at"]

@@ -5,7 +5,7 @@ import json
 import re
 import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -298,3 +298,21 @@ def test_the_pulse_refuses_what_it_cannot_read(client: Client, project: Project)
     address = reverse("pulse", args=[project.pk])
     for body in ("", "[]", "{}", '{"attempts": 3}', '{"attempts": ["no id"]}', '{"attempts": [null]}'):
         assert client.post(address, body, "application/json").status_code == 400, body
+
+
+@pytest.mark.parametrize("labels", ["urgent", None, {"a": 1}, ["fine", 7], 3])
+def test_no_shell_writes_labels_that_the_board_cannot_show(
+    client: Client, project: Project, labels: Any
+) -> None:
+    task = Task.objects.create(project=project, title="One", labels=["fine"])
+    writers: list[Callable[[], object]] = [
+        lambda: Task.objects.update(labels=labels),
+        lambda: Task(project=project, title="Two", labels=labels).save(),
+        lambda: Task.objects.bulk_update([Task(pk=task.pk, labels=labels)], ["labels"]),
+        lambda: Task.objects.bulk_create([Task(project=project, title="Three", labels=labels)]),
+    ]
+    for write in writers:
+        with pytest.raises(TypeError, match="is no list of words"):
+            write()
+    assert list(Task.objects.values_list("labels", flat=True)) == [["fine"]]
+    assert client.get(reverse("board", args=[project.pk])).status_code == 200
