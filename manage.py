@@ -14,6 +14,11 @@ def main() -> None:
     from vibe.environment import BadSetting
 
     try:
+        # What Python could not decode: no database and no page takes it.
+        "\0".join(sys.argv).encode()
+    except UnicodeEncodeError:
+        sys.exit(f"An argument is not UTF-8: {' '.join(sys.argv[1:])!r}")
+    try:
         execute_from_command_line(sys.argv)
     except BadSetting as error:
         sys.exit(str(error))

@@ -116,3 +116,11 @@ def test_a_database_without_tables_is_said_in_one_line(tmp_path: Path) -> None:
     assert done.returncode == 1
     (line,) = done.stderr.splitlines()
     assert "auth_user" in line and "manage.py migrate" in line
+
+
+@pytest.mark.parametrize("command", [["vibe", "tasks", "--project"], ["token"], ["executor", "x", "--"]])
+def test_an_argument_that_is_not_utf8_is_refused_in_one_line(tmp_path: Path, command: list[str]) -> None:
+    done = run([*command, "caf\udce9"], {**os.environ, "VIBE_DATA": str(tmp_path)})
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("An argument is not UTF-8: ") and r"caf\udce9" in line
