@@ -31,14 +31,17 @@ def repository() -> Path:
 
 
 def make_demo_project(owner: User) -> Project:
-    """Makes the repository (once) and its project with tasks. Raises GitError where git cannot work here."""
+    """Makes the repository (once) and its project with tasks; one that is there stays as it is, and so do its members.
+
+    Raises GitError where git cannot work here.
+    """
     repo = _make_repository(repository())
     with transaction.atomic():
         project, created = Project.objects.get_or_create(
             repo_path=str(repo), defaults={"name": "Demo", "target_branch": "main"}
         )
-        project.members.add(owner)
         if created:
+            project.members.add(owner)
             for position, (title, description) in enumerate(_TASKS):
                 Task.objects.create(project=project, title=title, description=description, position=position)
     return project

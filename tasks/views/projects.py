@@ -78,11 +78,14 @@ def home(request: HttpRequest) -> HttpResponse:
     with consistent_read():
         cursor = current_cursor(scope_of(request.user))
         found = _with_counts(visible_projects(request.user))
+        made = Project.objects.filter(repo_path=str(demo.repository())).first()
+    may_add = request.user.has_perm(ADD_PROJECT)
     context = {
         "cursor": cursor,
         "projects": found,
-        "demo": next((project for project in found if project.repo_path == str(demo.repository())), None),
-        "may_add": request.user.has_perm(ADD_PROJECT),
+        "demo": made,
+        "may_add": may_add,
+        "may_add_demo": may_add and made is None,
         "may_delete": request.user.has_perm(DELETE_PROJECT),
     }
     return render(request, "pages/projects.html", context)
@@ -127,7 +130,10 @@ def new(request: HttpRequest) -> HttpResponse:
 @require_POST
 def new_demo(request: HttpRequest) -> HttpResponse:
     require(request.user, ADD_PROJECT, "add projects")
-    return redirect("board", demo.make_demo_project(_user(request)).pk)
+    project = demo.make_demo_project(_user(request))
+    if not visible_projects(request.user).filter(pk=project.pk).exists():
+        raise PermissionDenied("Others have the demo project: ask one of them to make you a member.")
+    return redirect("board", project.pk)
 
 
 @login_required

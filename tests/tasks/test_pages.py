@@ -17,6 +17,7 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
+from tasks.demo import make_demo_project
 from tasks.models import ExecutionProcess, Executor, Project, Task, TaskAttempt
 from tasks.tokens import make_sign_in_link
 from tasks.views.board import as_text
@@ -94,6 +95,23 @@ def test_without_the_permission_projects_are_neither_made_nor_changed(
     assert client.get(reverse("folders")).status_code == 403
     assert client.post(reverse("project-settings", args=[project.pk]), {"name": "Mine"}).status_code == 403
     assert client.post(reverse("project-delete", args=[project.pk])).status_code == 403
+
+
+def test_nobody_comes_into_the_demo_project_of_others_by_asking_for_one(
+    ann: User, client: Client, settings: Any, tmp_path: Path
+) -> None:
+    settings.VIBE_DATA = tmp_path
+    allow(ann, "add_project")
+    offer = reverse("project-demo").encode()
+    assert offer in client.get(reverse("home")).content
+    made = make_demo_project(User.objects.create_user("ben"))
+    assert offer not in client.get(reverse("home")).content
+    answer = client.post(reverse("project-demo"))
+    assert answer.status_code == 403
+    assert b"Others have the demo project" in answer.content
+    assert not made.members.filter(pk=ann.pk).exists()
+    made.members.add(ann)
+    assert client.post(reverse("project-demo"))["Location"] == reverse("board", args=[made.pk])
 
 
 def test_a_project_is_made_and_its_scripts_need_a_permission_of_their_own(
