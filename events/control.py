@@ -41,6 +41,12 @@ class Control:
         self._opening = asyncio.get_running_loop().create_task(self._open())
 
     async def _open(self) -> None:
+        try:
+            await self._listen()
+        except OSError as error:
+            logger.warning("`manage.py streams` will not see this server: %s", error)
+
+    async def _listen(self) -> None:
         # Before it leaves its own: a note of one that was killed may be called the same.
         _sweep()
         self._folder = tempfile.mkdtemp(prefix="events-")

@@ -79,6 +79,8 @@ class Pruner:
                 pruned = prune()
             except DatabaseError as error:
                 logger.warning("Old changes could not be pruned, and will be later: %s", error)
+            except Exception:  # The next time is another one.
+                logger.exception("Old changes could not be pruned, and will be later")
             else:
                 if pruned:
                     logger.info("Pruned %d old changes.", pruned)

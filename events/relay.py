@@ -1,7 +1,7 @@
 """The tail of the change table -> whoever reads, whoever wrote it.
 
 One thread a process, and only while somebody reads. A commit of this process wakes it at once; those of
-others are found by looking five times a second. What it cannot read now, because the database is away, it
+others are found by looking five times a second. What it cannot read now, because the database is away, say, it
 reads later: nothing depends on having been told.
 """
 
@@ -61,10 +61,17 @@ class Relay:
             while not self._stopped and self._step():
                 pass
         except DatabaseError as error:
-            # Read in other threads: who sees that there was one finds what it was.
-            self.last_failure = f"{time.strftime('%H:%M:%S')} {error}"
-            self.failures += 1
             logger.warning("The changes cannot be read now, and will be read later: %s", error)
-            connections.close_all()
-            return min(_LONGEST_PAUSE, pause * 2)
-        return POLL_SECONDS
+            self._failed(error)
+        except Exception as error:  # Were this thread to end, all pages would fall silent.
+            logger.exception("The changes cannot be read now, and will be read later")
+            self._failed(error)
+        else:
+            return POLL_SECONDS
+        return min(_LONGEST_PAUSE, pause * 2)
+
+    def _failed(self, error: Exception) -> None:
+        # Read in other threads: who sees that there was one finds what it was.
+        self.last_failure = f"{time.strftime('%H:%M:%S')} {error}"
+        self.failures += 1
+        connections.close_all()

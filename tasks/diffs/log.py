@@ -157,6 +157,7 @@ class DiffLog:
     def _report(self, task: asyncio.Task[None]) -> None:
         if not task.cancelled() and (error := task.exception()) is not None:
             logger.error("The diff of attempt %s is no longer followed", self.attempt_id, exc_info=error)
+            self._note("The diff is no longer followed: the server's log says why.", "error")
 
     # --- feeding
 

@@ -159,6 +159,9 @@ class RunLog:
             except OSError as error:  # too many open files, most likely
                 logger.warning("The log of run %s cannot be read now: %s", self.process_id, error)
                 await asyncio.sleep(_RETRY_SECONDS)
+            except Exception:  # Were this task to end, its readers would wait for ever.
+                logger.exception("The log of run %s cannot be read now", self.process_id)
+                await asyncio.sleep(_RETRY_SECONDS)
             await asyncio.sleep(POLL_SECONDS)
 
     def _was_cut(self, offset: int) -> bool:

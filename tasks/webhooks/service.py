@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import IO, Final
 
 from django.conf import settings
-from django.db import DatabaseError, Error, close_old_connections, connection
+from django.db import DatabaseError, close_old_connections, connection
 from django.utils import timezone
 
 from tasks.webhooks import collecting, sending
@@ -74,9 +74,9 @@ class WebhookSender:
             found = self._collect()
             self._hand_out()
             self._prune()
-        except Error:
-            # A database that is away for a while comes back; the cursor and the deliveries are in it.
-            logger.exception("Webhooks cannot reach the database; trying again")
+        except Exception:
+            # A database that is away for a while comes back, say; the cursor and the deliveries are in it.
+            logger.exception("Webhooks cannot go on; trying again")
             connection.close()
             self._stopping.wait(POLL_SECONDS * 10)
             return False

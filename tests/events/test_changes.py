@@ -429,6 +429,23 @@ async def test_relay_goes_on_after_the_database_was_away(log: ChangesLog, task: 
     assert client.document["tasks"][str(task.pk)]["title"] == "after all"
 
 
+async def test_relay_goes_on_whatever_went_wrong(
+    log: ChangesLog, task: Task, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    client = await Client(log).connect()
+
+    async def failed() -> bool:
+        return log.relay.failures > 0
+
+    with monkeypatch.context() as patched:
+        patched.setattr(log, "_take_over", lambda values: 1 / 0)
+        await Task.objects.all().aupdate(title="after all")
+        await until(failed, "a failure")
+    assert "ZeroDivisionError" in caplog.text
+    await settled(client)
+    assert client.document["tasks"][str(task.pk)]["title"] == "after all"
+
+
 async def test_another_process_is_seen_soon(log: ChangesLog, task: Task) -> None:
     client = await Client(log).connect()
     code = (

@@ -6,6 +6,7 @@ import tempfile
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from django.core.management import CommandError, call_command
@@ -54,3 +55,14 @@ def test_one_that_hangs_is_told_of(server: socket.socket, monkeypatch: pytest.Mo
     monkeypatch.setattr(control, "PATIENCE_SECONDS", 0.1)
     with pytest.raises(CommandError, match="does not answer"):
         call_command("streams")
+
+
+async def test_a_server_that_cannot_be_asked_says_so_itself(
+    settings: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "servers").write_text("in the way")
+    settings.EVENTS_CONTROL = tmp_path / "servers"
+    one = control.Control()
+    await one._open()
+    one.stop()
+    assert "`manage.py streams` will not see this server" in caplog.text

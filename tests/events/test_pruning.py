@@ -205,3 +205,20 @@ async def test_it_is_not_told_what_comes_after_a_membership_was_taken(log: Chang
     await client.read()
     assert client.document["tasks"] == {}
     assert "secret" not in str(client.seen)
+
+
+def test_the_pruner_goes_on_whatever_went_wrong(
+    settings: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    settings.EVENTS_PRUNE_SECONDS = 0.001
+    pruner = pruning.Pruner()
+
+    def prune() -> int:
+        if "could not be pruned" in caplog.text:
+            pruner.stop()
+            return 0
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(pruning, "prune", prune)
+    pruner._run()
+    assert "ZeroDivisionError" in caplog.text

@@ -13,7 +13,7 @@ import pytest
 from events.logs import Reader
 from events.service import EventService
 from tasks.errors import Refused
-from tasks.logs import runlogs
+from tasks.logs import logstream, runlogs
 from tasks.logs.logstream import RunLog
 from tasks.models import ExecutionProcess, Executor, Project, Task, TaskAttempt
 from tasks.runs import runfiles
@@ -162,6 +162,22 @@ async def test_a_log_that_cannot_be_read_for_a_while_goes_on_afterwards(
         found = await frames.all()
     assert contents(found) == ["meanwhile"]
     assert found[-1]["event"] == "finished"
+
+
+async def test_a_log_goes_on_whatever_went_wrong(
+    process: ExecutionProcess, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(logstream, "_RETRY_SECONDS", 0)
+    service = EventService()
+    service.register("logs", RunLog)
+    async with asyncio.timeout(20), service.subscribe(f"logs:{process.pk}") as chunks:
+        frames = Frames(chunks)
+        with monkeypatch.context() as patched:
+            patched.setattr(RunLog, "_what_follows", lambda *_: 1 / 0)
+            await asyncio.to_thread(write, process, "after all")
+            while "ZeroDivisionError" not in caplog.text:  # noqa: ASYNC110 - nothing tells of it
+                await asyncio.sleep(0.01)
+        assert contents(await frames.take(1)) == ["after all"]
 
 
 async def test_a_reader_that_comes_late_and_slow_misses_nothing(process: ExecutionProcess) -> None:

@@ -321,6 +321,17 @@ def test_what_follows_a_new_beginning_of_the_log_is_told(
     assert WebhookDelivery.objects.filter(event="task.moved").count() == 1
 
 
+def test_what_goes_wrong_ends_no_sender(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    sender = service.WebhookSender(tmp_path / "lock")
+    sender._stopping.set()
+    sender._began = True
+    monkeypatch.setattr(sender, "_collect", lambda: 1 / 0)
+    assert not sender._step()
+    assert "ZeroDivisionError" in caplog.text
+
+
 def test_only_superusers_name_addresses(task: Task) -> None:
     browser = Client()
     browser.force_login(User.objects.create_user("editor", is_staff=True))

@@ -39,6 +39,17 @@ class TestLife:
             assert watching() == before + 1
         await clients[4].until(lambda: watching() == before)
 
+    async def test_readers_hear_that_nobody_follows_the_diff_any_more(
+        self, service: EventService, attempt: TaskAttempt, place: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        client = DiffClient()
+        async with client.reading(service, attempt.pk):
+            monkeypatch.setattr(diff_log, "_ask", lambda *_: 1 / 0)
+            (place / "one").write_text("1\n")
+            await client.until(
+                lambda: client.latest("note") and "no longer followed" in client.latest("note")["message"]
+            )
+
     async def test_opening_and_closing_leaks_nothing(
         self, service: EventService, attempt: TaskAttempt
     ) -> None:
