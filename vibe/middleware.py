@@ -1,12 +1,10 @@
-"""What every answer of the site carries."""
+"""What every answer of the site carries. Synchronous, as the whole chain is (events/asgi.py)."""
 
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 
-from asgiref.sync import iscoroutinefunction
 from django.http import HttpRequest, HttpResponse
 from django.urls import reverse
-from django.utils.decorators import sync_and_async_middleware
 
 from events.actors import Actor, acting, named
 
@@ -16,73 +14,41 @@ POLICY = (
     "object-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
 )
 
+GetResponse = Callable[[HttpRequest], HttpResponse]
 
-@sync_and_async_middleware
-def content_security_policy(
-    get_response: Callable[[HttpRequest], HttpResponse | Awaitable[HttpResponse]],
-) -> Callable[[HttpRequest], HttpResponse | Awaitable[HttpResponse]]:
-    if iscoroutinefunction(get_response):
 
-        async def on_async(request: HttpRequest) -> HttpResponse:
-            response: HttpResponse = await get_response(request)
-            response.headers.setdefault("Content-Security-Policy", POLICY)
-            return response
-
-        return on_async
-
-    def on_sync(request: HttpRequest) -> HttpResponse:
-        response: HttpResponse = get_response(request)  # type: ignore[assignment]
+def content_security_policy(get_response: GetResponse) -> GetResponse:
+    def respond(request: HttpRequest) -> HttpResponse:
+        response = get_response(request)
         response.headers.setdefault("Content-Security-Policy", POLICY)
         return response
 
-    return on_sync
+    return respond
 
 
-@sync_and_async_middleware
-def json_errors(
-    get_response: Callable[[HttpRequest], HttpResponse | Awaitable[HttpResponse]],
-) -> Callable[[HttpRequest], HttpResponse | Awaitable[HttpResponse]]:
+def json_errors(get_response: GetResponse) -> GetResponse:
     """Has every refusal under /api/ be `{"detail": …}`: also of an address, a method or a host that Django refuses."""
-    if iscoroutinefunction(get_response):
 
-        async def on_async(request: HttpRequest) -> HttpResponse:
-            return _as_json(request, await get_response(request))
+    def respond(request: HttpRequest) -> HttpResponse:
+        response = get_response(request)
+        told = response.headers.get("Content-Type", "").startswith("application/json")
+        if response.status_code >= 400 and not told and request.path.startswith("/api/"):
+            response.content = json.dumps({"detail": response.reason_phrase}).encode()
+            response.headers["Content-Type"] = "application/json"
+            response.headers["Content-Length"] = str(len(response.content))
+        return response
 
-        return on_async
-
-    def on_sync(request: HttpRequest) -> HttpResponse:
-        return _as_json(request, get_response(request))  # type: ignore[arg-type]
-
-    return on_sync
-
-
-def _as_json(request: HttpRequest, response: HttpResponse) -> HttpResponse:
-    told = response.headers.get("Content-Type", "").startswith("application/json")
-    if response.status_code >= 400 and not told and request.path.startswith("/api/"):
-        response.content = json.dumps({"detail": response.reason_phrase}).encode()
-        response.headers["Content-Type"] = "application/json"
-        response.headers["Content-Length"] = str(len(response.content))
-    return response
+    return respond
 
 
-@sync_and_async_middleware
-def change_actor(
-    get_response: Callable[[HttpRequest], HttpResponse | Awaitable[HttpResponse]],
-) -> Callable[[HttpRequest], HttpResponse | Awaitable[HttpResponse]]:
+def change_actor(get_response: GetResponse) -> GetResponse:
     """Has the changes that a request makes carry its user, and the door they came through."""
-    if iscoroutinefunction(get_response):
 
-        async def on_async(request: HttpRequest) -> HttpResponse:
-            with acting(lambda: _actor(request)):
-                return await get_response(request)
-
-        return on_async
-
-    def on_sync(request: HttpRequest) -> HttpResponse:
+    def respond(request: HttpRequest) -> HttpResponse:
         with acting(lambda: _actor(request)):
-            return get_response(request)  # type: ignore[return-value]
+            return get_response(request)
 
-    return on_sync
+    return respond
 
 
 def _actor(request: HttpRequest) -> Actor:

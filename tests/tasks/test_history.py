@@ -1,7 +1,6 @@
 """What happened, for people: from the rows that feed the streams."""
 
 import pytest
-from asgiref.sync import iscoroutinefunction
 from django.contrib.auth.models import User
 from django.test import Client
 
@@ -10,7 +9,6 @@ from events.models import DatabaseChange
 from tasks.board.history import of_task
 from tasks.models import ExecutionProcess, Project, Task, TaskAttempt
 from tasks.tokens import issue_token
-from vibe.middleware import change_actor
 
 pytestmark = pytest.mark.django_db
 
@@ -121,10 +119,3 @@ def test_admin_lists_changes_and_lets_nobody_change_them(task: Task, boss: User)
     assert browser.post(address, {"table": "forged"}).status_code == 403
     assert browser.get(address).status_code == 200
     assert DatabaseChange.objects.get(object_id=task.pk).table == "tasks"
-
-
-def test_middleware_keeps_the_chain_asynchronous() -> None:
-    async def view(request: object) -> None:
-        pass
-
-    assert iscoroutinefunction(change_actor(view))  # type: ignore[arg-type]
