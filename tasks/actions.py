@@ -87,10 +87,10 @@ def change_task(user: User, task_id: UUID | str, fields: Mapping[str, Any]) -> R
 def read_task(user: User, task_id: UUID | str) -> Record:
     """The task with its attempts, each with its runs, oldest first."""
     task = permissions.get_task(user, uuid(task_id))
-    attempts = [serialize(row) for row in task.attempts.order_by("created_at")]
-    for attempt in attempts:
-        runs = ExecutionProcess.objects.filter(task_attempt=attempt["id"]).order_by("created_at")
-        attempt["runs"] = [serialize(row) for row in runs]
+    attempts = [
+        {**serialize(row), "runs": [serialize(run) for run in row.processes.all()]}
+        for row in task.attempts.prefetch_related("processes")
+    ]
     return {**serialize(task), "attempts": attempts}
 
 
