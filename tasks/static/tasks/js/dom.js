@@ -22,8 +22,6 @@ export function h(name, properties = {}, ...children) {
 function set(element, key, value) {
   if (key.startsWith("on")) element.addEventListener(key.slice(2), value);
   else if (key === "dataset") Object.assign(element.dataset, value);
-  else if (key === "style") for (const [name, text] of Object.entries(value)) element.style.setProperty(name, text);
-  else if (key === "class") element.className = value;
   else if (value === true) element.setAttribute(key, "");
   else if (value !== false && value !== null && value !== undefined) element.setAttribute(key, value);
 }

@@ -40,7 +40,7 @@ export class TaskHead {
     const text = labels.join("\0");
     if (list.dataset.shown === text) return;
     list.dataset.shown = text;
-    list.replaceChildren(...labels.map((label) => h("span.label-chip", { style: { "--hue": String(hue(label)) } }, h("span", {}, label))));
+    list.replaceChildren(...labels.map((label) => h("span.label-chip", { dataset: { hue: hue(label) } }, h("span", {}, label))));
   }
 
   /** The server turns Markdown into HTML and cleans it; what comes is inserted as it is. */

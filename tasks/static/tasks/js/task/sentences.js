@@ -1,8 +1,8 @@
 // Entries of a history as sentences that begin with who did it. Pure.
 
+import { STATUS_WORDS } from "../board/model.js";
 import { runName } from "./words.js";
 
-const STATUSES = { todo: "To do", inprogress: "In progress", inreview: "In review", done: "Done", cancelled: "Cancelled" };
 const ENDS = { completed: "completed", failed: "failed", killed: "stopped", interrupted: "interrupted" };
 /** What follows from other things that are told, or is for machines. */
 const UNTOLD = new Set([
@@ -49,7 +49,7 @@ export function sentence(entry, names) {
 
 function aboutTask({ operation, field, old, value }) {
   if (!field) return operation === "add" ? "made the task" : "deleted the task";
-  if (field === "status") return `moved the task from ${STATUSES[old] ?? old} to ${STATUSES[value] ?? value}`;
+  if (field === "status") return `moved the task from ${STATUS_WORDS[old] ?? old} to ${STATUS_WORDS[value] ?? value}`;
   if (field === "title") return `renamed the task from ${brief(old)} to ${brief(value)}`;
   if (field === "description") return "changed the description";
   if (field === "labels") return value?.length ? `set the labels to ${value.join(", ")}` : "took the labels off";
