@@ -1,7 +1,7 @@
 from typing import Any, Literal
 from uuid import UUID
 
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest
 from ninja import Query, Router, Status
 
 from events.capture import serialize
@@ -65,7 +65,6 @@ def stop(request: HttpRequest, process_id: UUID) -> Any:
 )
 def read_logs(
     request: HttpRequest,
-    response: HttpResponse,
     process_id: UUID,
     before: str | None = None,
     after: str | None = None,

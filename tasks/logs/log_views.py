@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any, Final
 from uuid import UUID
 
-from django.contrib.auth.models import User
 from django.http import (
     Http404,
     HttpRequest,
@@ -23,12 +22,12 @@ from django.urls import path
 
 from events.responses import never_compress, no_buffering, nobody_known, problem
 from tasks import permissions
+from tasks.api.auth import caller
 from tasks.logs import runlogs
 from tasks.models import ExecutionProcess
 from tasks.runs import housekeeping, runfiles
 from tasks.supervision.logreader import LogReader, index_of
 from tasks.supervision.search import matcher
-from tasks.tokens import bearer
 
 _PROGRAM: Final = Path(__file__).resolve().parent / "log_search.py"
 _MOST_LINES: Final = 5000
@@ -54,7 +53,7 @@ def lines(request: HttpRequest, process_id: UUID) -> HttpResponse:
 
 def disk(request: HttpRequest, project_id: UUID) -> HttpResponse:
     """What a project takes on disk: `{"logs", "worktrees"}` in bytes. Counts file by file, so it may take seconds."""
-    user = _caller(request)
+    user = caller(request)
     if user is None:
         return nobody_known()
     (use,) = housekeeping.disk_use(permissions.visible_projects(user).filter(pk=project_id)) or (None,)
@@ -145,21 +144,13 @@ def _gave_up(why: str) -> bytes:
 
 def _process(request: HttpRequest, process_id: UUID) -> ExecutionProcess | JsonResponse:
     """The run, or the answer to whoever may not see it."""
-    user = _caller(request)
+    user = caller(request)
     if user is None:
         return nobody_known()
     try:
         return permissions.get_process(user, process_id)
     except Http404 as error:
         return problem(404, str(error))
-
-
-def _caller(request: HttpRequest) -> User | None:
-    """Who asks, by token or by session; None where nobody is signed in."""
-    if "Authorization" in request.headers:
-        token = bearer(request)
-        return token.user if token else None
-    return request.user if isinstance(request.user, User) else None
 
 
 urlpatterns = [
