@@ -1,10 +1,11 @@
-"""What the streams say: small frozen records."""
+"""What the streams say: small frozen records, each of which knows its JSON."""
 
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 import orjson
 
+LogType = Literal["stdout", "stderr", "system", "error"]
 ChangeKind = Literal["added", "deleted", "modified", "renamed", "mode", "reverted"]
 Omitted = Literal["binary", "too_large"]
 Operation = Literal["add", "replace", "remove"]
@@ -18,6 +19,18 @@ class _Missing:
 
 
 MISSING: Final = _Missing()
+
+
+@dataclass(frozen=True, slots=True)
+class LogEntry:
+    """One line of a run's output. `timestamp` is ISO 8601 in UTC with microseconds and a Z."""
+
+    type: LogType
+    content: str
+    timestamp: str
+
+    def json(self) -> bytes:
+        return orjson.dumps({"type": self.type, "content": self.content, "timestamp": self.timestamp})
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,3 +75,6 @@ class PatchOp:
         if self.value is MISSING:
             return {"op": self.op, "path": self.path}
         return {"op": self.op, "path": self.path, "value": self.value}
+
+    def json(self) -> bytes:
+        return orjson.dumps(self.as_dict())

@@ -89,6 +89,8 @@ class LabelsField(models.JSONField):
     """Refuses, whoever writes it, what is no list of words: every board of the project would break by it."""
 
     def get_db_prep_save(self, value: Any, connection: Any) -> Any:
+        if hasattr(value, "as_sql"):  # computed by the database
+            return value
         if not isinstance(value, (list, tuple)) or not all(isinstance(word, str) for word in value):
             raise TypeError(f"{self.name}={value!r} is no list of words.")
         return super().get_db_prep_save(value, connection)
