@@ -73,12 +73,17 @@ class RunLog:
     async def start(self, cursor: str | None, reader: Reader) -> Batch:
         # Taken before the place is looked for: the log may be cut meanwhile.
         base, place, skip, reason = self._base, 0, 0, ""
-        if cursor is None or cursor == self.origin:
+        cursor = None if cursor == self.origin else cursor
+        if cursor is None:
             place = await asyncio.to_thread(self._first, reader)
         else:
             place, skip, reason = await asyncio.to_thread(self._place, cursor, reader)
         batch = await self.read(base + place, reader, skip)
-        return batch._replace(data=sse.reset(reason, self.origin) + batch.data) if reason else batch
+        data = batch.data
+        if not data and (cursor is None or reason) and "tail" in reader.parameters:
+            # From the origin, who comes back would get the last records of that time.
+            data = sse.prime(f"{self.prefix}.{place}~0")
+        return batch._replace(data=sse.reset(reason, self.origin) + data if reason else data)
 
     async def read(self, position: int, reader: Reader, skip: int = 0) -> Batch:
         if position < self._base:

@@ -206,6 +206,23 @@ async def test_tail_begins_with_the_last_records(process: ExecutionProcess) -> N
     assert len(contents(await read_all(process, tail="9" * 5000))) == 1000  # more digits than Python takes
 
 
+@pytest.mark.parametrize(("before", "tail"), [(3, "0"), (0, "5")])
+@pytest.mark.parametrize("cursor", [None, "unknown"])
+async def test_a_tail_of_no_records_is_a_place_to_come_back_to(
+    process: ExecutionProcess, before: int, tail: str, cursor: str | None
+) -> None:
+    await asyncio.to_thread(write, process, *["before"] * before)
+    service = EventService()
+    service.register("logs", RunLog)
+    reader = Reader(parameters={"tail": tail})
+    async with service.subscribe(f"logs:{process.pk}", cursor, reader) as chunks:
+        said = [await asyncio.wait_for(anext(chunks), 20) for _ in range(2)]
+    await asyncio.to_thread(write, process, *map(str, range(9)))
+    await asyncio.to_thread(end, process)
+    _, _, last = said[-1].decode().rpartition("id: ")
+    assert contents(await read_all(process, last.strip(), tail=tail)) == list(map(str, range(9)))
+
+
 @pytest.mark.parametrize("cursor", ["00000000.5", "x", "{own}.3", "{own}.999999", "{own}.abc", "{own}.-1"])
 async def test_an_unknown_cursor_starts_over_and_says_so(process: ExecutionProcess, cursor: str) -> None:
     await asyncio.to_thread(write, process, "one", "two")
