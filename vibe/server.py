@@ -16,6 +16,7 @@ import logging
 import resource
 from collections.abc import Awaitable, Callable
 from functools import partial
+from http import HTTPStatus
 from typing import Any, Final
 
 from daphne.endpoints import build_endpoint_description_strings
@@ -23,6 +24,7 @@ from daphne.management.commands.runserver import get_default_application
 from daphne.server import Server as DaphneServer
 from twisted.internet import defer, reactor, tcp
 from twisted.internet.interfaces import IPushProducer
+from twisted.web import http
 from zope.interface import implementer
 
 from events import lifecycle
@@ -36,6 +38,9 @@ logger = logging.getLogger("vibe")
 _BODY: Final = "http.response.body"
 _BACKLOG: Final = 4096
 """Connections that may wait to be accepted; the kernel's own limit (net.core.somaxconn) is the same by default."""
+
+# Twisted says "Unknown Status" with some, 422 and 429 among them.
+http.RESPONSES.update({status.value: status.phrase.encode() for status in HTTPStatus})
 
 
 def run(host: str, port: int, *, on_listening: Callable[[], None] | None = None) -> None:
