@@ -128,9 +128,10 @@ class Runner:
                 self.recover()
                 self.health.alive = True
                 while not self._stopping.is_set():
-                    self.step()
+                    done = self.step()
                     self._tidy_at_times()
-                    self._wait()
+                    if not done:  # What was done may be what another run waits for.
+                        self._wait()
         finally:
             self._let_go()
 

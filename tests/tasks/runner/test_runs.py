@@ -14,7 +14,7 @@ from django.utils import timezone
 from tasks import worktrees
 from tasks.errors import Refused
 from tasks.models import ExecutionProcess, Executor, Project, Task, TaskAttempt
-from tasks.runs import endings, launch, runfiles, runner
+from tasks.runs import endings, launch, run_loop, runfiles, runner
 from tasks.runs.run_loop import Runner
 from tasks.supervision.records import record
 from tests.repositories import git
@@ -97,7 +97,10 @@ def test_without_a_prompt_the_agent_gets_title_and_description(task: Task) -> No
     assert agent(runner.start_attempt(task, "demo", None, None, None)).prompt == "Say hello\n\nIn French."
 
 
-def test_setup_then_agent_then_cleanup(worker: Runner, task: Task, project: Project, settings: Any) -> None:
+def test_setup_then_agent_then_cleanup(
+    worker: Runner, task: Task, project: Project, settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run_loop, "_POLL_SECONDS", 600)
     settings.VIBE_MAX_RUNS = 1
     project.setup_script, project.cleanup_script = "echo setup > order", "echo cleanup >> order"
     project.save()
