@@ -117,14 +117,14 @@ def _fetch(attempt_id: UUID, *, any_outcome: bool = False) -> TaskAttempt:
         return attempt
     if attempt.outcome != TaskAttempt.Outcome.OPEN:
         raise Refused(f"The attempt is {attempt.get_outcome_display().lower()} already.")
-    if not attempt.base_commit:
-        raise Refused("The attempt has not begun yet: it has no branch.")
     operations.check_idle(attempt)
     return attempt
 
 
 def _tips(repo: Path, attempt: TaskAttempt) -> tuple[str, str]:
     """The commits of the attempt's branch and of its target branch; Refused where one of them is gone."""
+    if not attempt.base_commit:
+        raise Refused("The attempt has not begun: it has no branch.")
     tips = []
     names = (attempt.branch, attempt.target_branch)
     for name, commit in zip(names, git.branch_commits(repo, *names), strict=True):
@@ -294,6 +294,8 @@ def _plan_discard(attempt: TaskAttempt, user: User) -> Operation:
     repo, folder = Path(attempt.task.project.repo_path), worktrees.existing(attempt.worktree)
     ref = worktrees.kept_ref(attempt.pk)
     tip, before = git.commits_of(repo, f"refs/heads/{attempt.branch}", ref)
+    if not attempt.base_commit:
+        tip = None  # A branch of that name is not the attempt's: it may be why there is none.
     if tip is not None:
         _check_nowhere_else(repo, attempt)
     env = identity.environment(repo, user)

@@ -13,7 +13,7 @@ from django.test import Client
 from tasks import diffs, git, projects, snapshots, worktrees
 from tasks.errors import Refused
 from tasks.finishing import finish, journal, merging, operations, standing
-from tasks.models import Project, TaskAttempt
+from tasks.models import Project, Task, TaskAttempt
 from tests.repositories import UNREACHABLE, make_repository
 from tests.repositories import git as plain
 from tests.runs import goes_on, wait_for
@@ -289,6 +289,18 @@ class TestDiscard:
     def test_nothing_done_leaves_nothing(self, attempt: TaskAttempt, repository: Path, admin: User) -> None:
         assert finish.discard(attempt, admin).kept_ref == ""
         assert plain(repository, "for-each-ref", "--format=%(refname)") == "refs/heads/main\n"
+
+    def test_attempt_that_could_not_begin(self, task: Task, repository: Path, admin: User) -> None:
+        attempt = TaskAttempt.objects.create(
+            task=task, executor="script", branch="taken", target_branch="main"
+        )
+        plain(repository, "branch", "taken")
+        for act in (finish.rebase, lambda *who: finish.merge(who[0], "merge", who[1])):
+            with pytest.raises(Refused, match="has not begun"):
+                act(attempt, admin)
+        ended = finish.discard(attempt, admin)
+        assert (ended.outcome, diffs.of_attempt(ended)) == ("discarded", [])
+        assert list(git.branches(repository)) == ["main", "taken"]
 
     def test_worktree_deleted_by_hand(self, attempt: TaskAttempt, repository: Path, admin: User) -> None:
         commit(folder(attempt), "a", "1")
