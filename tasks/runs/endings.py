@@ -58,7 +58,7 @@ def record_end(process: ExecutionProcess, how: dict[str, Any]) -> bool:
             return False
         if session and session != attempt.session_id:
             TaskAttempt.objects.filter(pk=attempt.pk).update(session_id=session, updated_at=timezone.now())
-        _follow_on(process, status_of(how), changed)
+        _follow_on(process, how, changed)
     return True
 
 
@@ -123,10 +123,10 @@ def agent_is_over(attempt: TaskAttempt) -> None:
         move_task(attempt.task_id, TaskStatus.INREVIEW, unless=(TaskStatus.DONE, TaskStatus.CANCELLED))
 
 
-def _follow_on(process: ExecutionProcess, status: str, changed: bool) -> None:
-    attempt = process.task_attempt
+def _follow_on(process: ExecutionProcess, how: dict[str, Any], changed: bool) -> None:
+    attempt, status = process.task_attempt, status_of(how)
     if process.run_reason == RunReason.SETUPSCRIPT and status != Status.COMPLETED:
-        _drop_waiting(attempt, status)
+        _drop_waiting(attempt, how)
         agent_is_over(attempt)
     elif process.run_reason == RunReason.CODINGAGENT:
         agent_is_over(attempt)
@@ -134,20 +134,22 @@ def _follow_on(process: ExecutionProcess, status: str, changed: bool) -> None:
             _queue_cleanup(attempt, process)
 
 
-def _drop_waiting(attempt: TaskAttempt, status: str) -> None:
+def _drop_waiting(attempt: TaskAttempt, how: dict[str, Any]) -> None:
     """The agent cannot work in a worktree whose setup failed or was stopped."""
-    word = "was stopped" if status == Status.KILLED else "failed"
-    reason = "stopped" if status == Status.KILLED else "not_started"
+    stopped = status_of(how) == Status.KILLED
+    why = f"the setup script {'was stopped' if stopped else 'failed'}. Its log says why."
+    if how.get("reason") == "not_started":
+        why = str(how.get("message"))  # more often of the worktree than of the script
     waiting = attempt.processes.filter(status=Status.QUEUED, run_reason=RunReason.CODINGAGENT)
     for process in waiting.select_related("task_attempt"):
-        how = write_end(
+        end = write_end(
             runfiles.folder_of(process.pk),
-            f"Not started: the setup script {word}. Its log says why.",
-            reason=reason,
+            f"Not started: {why}",
+            reason="stopped" if stopped else "not_started",
             kind="error",
         )
         ExecutionProcess.objects.filter(pk=process.pk, status=Status.QUEUED).update(
-            status=status_of(how), completed_at=timezone.now(), updated_at=timezone.now()
+            status=status_of(end), completed_at=timezone.now(), updated_at=timezone.now()
         )
 
 

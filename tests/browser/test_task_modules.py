@@ -514,6 +514,21 @@ class TestLogStream:
         assert call(page, "events/log-stream.js", self.CODE, True) == 0
 
 
+@pytest.mark.parametrize(
+    ("exit_code", "told"),
+    [
+        (3, "Agent was not started, because the setup script failed (exit code 3)."),
+        (None, "Agent could not be started or did not finish. The last lines of its output say more."),
+    ],
+)
+def test_only_a_setup_script_that_ran_is_said_to_have_failed(
+    page: Page, exit_code: int | None, told: str
+) -> None:
+    setup = {"run_reason": "setupscript", "status": "failed", "exit_code": exit_code, "created_at": "1"}
+    run = {"run_reason": "codingagent", "status": "failed", "exit_code": None, "created_at": "1"}
+    assert call(page, "tasks/js/task/words.js", "m.endNotice(x[1], x).text", [setup, run]) == told
+
+
 class TestHistory:
     ATTEMPTS = [{"id": "kept", "branch": "vibe/kept", "executor": "demo"}]
     GONE = {"branch": "vibe/gone", "executor": "script"}

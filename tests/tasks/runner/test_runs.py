@@ -373,9 +373,11 @@ def test_a_branch_that_vanishes_meanwhile_fails_the_run_and_leaves_nothing(
     assert "vibe/" not in git(repository, "branch", "--list")
 
 
-def test_a_branch_that_exists_fails_the_run_and_stays_as_it_is(
+def test_a_branch_that_exists_fails_the_runs_and_stays_as_it_is(
     task: Task, project: Project, data_folder: Path
 ) -> None:
+    project.setup_script = "true"
+    project.save()
     repository = Path(project.repo_path)
     attempt = start(task, "true")
     branch = worktrees.branch_of(attempt.pk, task.title)
@@ -384,9 +386,10 @@ def test_a_branch_that_exists_fails_the_run_and_stays_as_it_is(
     git(repository, "update-ref", f"refs/heads/{branch}", mine)
     worker = Runner()
     worker.start()
-    process = ended(agent(attempt))
+    process, setup = ended(agent(attempt)), attempt.processes.get(run_reason="setupscript")
     worker.stop()
-    assert process.status == Status.FAILED
-    assert contents(process, "error") == [f"There is a branch {branch} with commits of its own already."]
+    assert process.status == setup.status == Status.FAILED
+    why = f"There is a branch {branch} with commits of its own already."
+    assert (contents(setup, "error"), contents(process, "error")) == ([why], [f"Not started: {why}"])
     assert git(repository, "rev-parse", branch).strip() == mine
     assert not list(data_folder.glob("worktrees/*"))

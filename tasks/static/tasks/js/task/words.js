@@ -38,7 +38,7 @@ export function endNotice(run, runs) {
   }
   if (run.status !== "failed") return null;
   const setup = runs.findLast((other) => other.run_reason === "setupscript" && other.created_at <= run.created_at);
-  if (!run.started_at && setup?.status === "failed" && setup !== run) {
+  if (!run.started_at && setup?.status === "failed" && setup.exit_code !== null && setup !== run) {
     return { tone: "red", text: `${name} was not started, because the setup script failed${exitOf(setup)}.`, look: setup };
   }
   const how = run.exit_code === null ? " could not be started or did not finish" : ` failed${exitOf(run)}`;
