@@ -44,9 +44,12 @@ def what_is_gone(attempt: TaskAttempt) -> str:
     """What a person is told of a worktree that does not exist any more; empty where it does, or never did."""
     if attempt.worktree is None or existing(attempt.worktree):
         return ""
+    what, rest = "it", ""
+    if os.path.isdir(attempt.worktree):
+        what, rest = "its .git", " What lies in its folder is then moved to VIBE_DATA/kept."
     return (
-        f"The worktree {attempt.worktree} is gone: somebody deleted it. Only what was committed to its branch "
-        f"{attempt.branch} is left. Start a new attempt, or discard this one."
+        f"The worktree {attempt.worktree} is gone: somebody deleted {what}. Only what was committed to its branch "
+        f"{attempt.branch} is left. Start a new attempt, or discard this one.{rest}"
     )
 
 

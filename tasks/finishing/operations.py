@@ -160,7 +160,8 @@ def kept_folder(attempt_id: UUID) -> Path:
 
 
 def remove_worktree(repo: Path, folder: Path, attempt_id: UUID) -> None:
-    """Removes it, but moves repositories inside it, whose content no commit of ours holds, to VIBE_DATA/kept."""
+    """Removes it, but moves what no commit of ours holds to VIBE_DATA/kept: repositories inside it; all that lies in it
+    where its `.git` was deleted, without which git sees none of it."""
     if folder.joinpath(".git").exists():
         for name in snapshots.inner_work(folder):
             _make_whole(folder, folder / name)
@@ -168,6 +169,11 @@ def remove_worktree(repo: Path, folder: Path, attempt_id: UUID) -> None:
             if not goal.exists():
                 goal.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
                 shutil.move(folder / name, goal)
+    elif os.path.isdir(folder) and os.listdir(folder):
+        goal = kept_folder(attempt_id) / "worktree"
+        if not goal.exists():
+            goal.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            _move_at_once(folder, goal)
     worktrees.remove(repo, folder)
 
 

@@ -308,6 +308,18 @@ class TestDiscard:
         assert finish.discard(attempt, admin).kept_ref
         assert len(git.checkouts(repository)) == 1
 
+    def test_worktree_without_its_git_is_moved_away_whole(
+        self, attempt: TaskAttempt, repository: Path, admin: User
+    ) -> None:
+        place = folder(attempt)
+        (place / "untracked").write_text("precious")
+        (place / ".git").unlink()
+        assert "moved to VIBE_DATA/kept" in finish.status(attempt)["problem"]
+        finish.discard(attempt, admin)
+        kept = Path(django_settings.VIBE_DATA) / "kept" / str(attempt.pk) / "worktree"
+        assert (kept / "untracked").read_text() == "precious"
+        assert (place.exists(), len(git.checkouts(repository))) == (False, 1)
+
     def test_repository_inside_is_moved_away_whole(
         self, attempt: TaskAttempt, admin: User, settings: object
     ) -> None:
