@@ -20,13 +20,13 @@ def folder_of(process_id: UUID | str) -> RunFolder:
 
 
 def append(folder: RunFolder, kind: str, content: str) -> None:
-    """Adds a record to the log of a run that no supervisor writes to. Raises OSError."""
+    """Adds a record for each line to the log of a run that no supervisor writes to. Raises OSError."""
     folder.make()
     end = LogReader(folder.path).end()
     with open(folder.log, "ab") as file:
         file.truncate(end)  # a supervisor that was killed may have left half a record
         stamp = max(Clock().stamp(), _last_stamp(folder, end))
-        file.write(record(kind, content, stamp))
+        file.write(b"".join(record(kind, line, stamp) for line in content.split("\n")))
 
 
 def _last_stamp(folder: RunFolder, end: int) -> str:

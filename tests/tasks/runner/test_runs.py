@@ -85,8 +85,8 @@ def test_last_words_follow_whole_records_and_are_for_no_other_account() -> None:
     folder.make()
     whole = record("stdout", "whole", "2999-01-01T00:00:00.000000Z")
     Path(folder.log).write_bytes(whole + whole[:20])
-    runfiles.append(folder, "system", "The end.")
-    assert [found["content"] for found in records(process)] == ["whole", "The end."]
+    runfiles.append(folder, "system", "The end,\nas git says.")
+    assert [found["content"] for found in records(process)] == ["whole", "The end,", "as git says."]
     assert records(process)[1]["timestamp"] >= records(process)[0]["timestamp"], "though the clock went back"
     assert os.stat(folder.path).st_mode & 0o077 == 0
 
