@@ -132,7 +132,8 @@ class Supervisor:
     # -- start ---------------------------------------------------------------------------------
 
     def begin(self) -> None:
-        """Starts the child. Where that fails, the log and exit.json say why, and `loop` returns at once."""
+        """Starts the child. Where that fails, or a stop was asked for, the log and exit.json say so, and `loop` returns
+        at once."""
         child.become_subreaper()
         self._catch_signals()
         self._folder.reserve_exit()
@@ -140,6 +141,10 @@ class Supervisor:
         self._started_at = self._clock.stamp()
         self._output.poll.register(self._wake_read, select.POLLIN)
         self._write_state()
+        self._look_for_stop()
+        if self._reason != "exited":
+            self._finish(self._reason, self._message)
+            return
         try:
             pid, pipes = child.start(
                 self._spec["argv"],

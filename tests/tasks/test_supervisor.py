@@ -279,6 +279,14 @@ def test_stop_asked_many_times_stops_once(folder: Path) -> None:
     assert len(run.contents("system")) == 1
 
 
+def test_nothing_starts_that_was_stopped_while_its_worktree_was_made(folder: Path) -> None:
+    run = sh(folder, "echo never")
+    run.stop(tell=False)
+    ended = run.run()
+    assert (ended["reason"], ended["exit_code"]) == ("stopped", None)
+    assert [record["type"] for record in run.records()] == ["system"]
+
+
 def test_a_stop_that_comes_after_the_end_changes_nothing(folder: Path) -> None:
     run = sh(folder, "sleep 600 & echo early; exit 3").start()
     wait_for(lambda: run.contents() == ["early"] and is_gone(run.state()["child"]), "the end of the child")
