@@ -35,9 +35,10 @@ def folder_of(attempt_id: UUID) -> Path:
 
 
 def existing(worktree: str | None) -> Path | None:
-    """The folder, if it is a worktree still: where its `.git` is gone, git takes a repository around it instead."""
+    """The folder, if it is a worktree still: where its `.git` is gone, git takes a repository around it instead, and
+    where a folder took its place, that is a repository of its own."""
     folder = Path(worktree) if worktree else None
-    return folder if folder is not None and folder.joinpath(".git").exists() else None
+    return folder if folder is not None and folder.joinpath(".git").is_file() else None
 
 
 def what_is_gone(attempt: TaskAttempt) -> str:

@@ -162,7 +162,7 @@ def kept_folder(attempt_id: UUID) -> Path:
 def remove_worktree(repo: Path, folder: Path, attempt_id: UUID) -> None:
     """Removes it, but moves what no commit of ours holds to VIBE_DATA/kept: repositories inside it; all that lies in it
     where its `.git` was deleted, without which git sees none of it."""
-    if folder.joinpath(".git").exists():
+    if worktrees.existing(str(folder)):
         for name in snapshots.inner_work(folder):
             _make_whole(folder, folder / name)
             goal = kept_folder(attempt_id) / name

@@ -42,7 +42,7 @@ def _remove(attempt: TaskAttempt, even_dirty: bool) -> bool:
         return False
     try:
         with journal.only_one(repo):
-            if folder.joinpath(".git").exists():
+            if worktrees.existing(attempt.worktree):
                 if not even_dirty and _holds_work(repo, folder):
                     return False
                 attempt.kept_ref = worktrees.keep_work(repo, folder, attempt.pk, branch=attempt.branch) or ""

@@ -308,12 +308,15 @@ class TestDiscard:
         assert finish.discard(attempt, admin).kept_ref
         assert len(git.checkouts(repository)) == 1
 
+    @pytest.mark.parametrize("replaced", [False, True])
     def test_worktree_without_its_git_is_moved_away_whole(
-        self, attempt: TaskAttempt, repository: Path, admin: User
+        self, attempt: TaskAttempt, repository: Path, admin: User, replaced: bool
     ) -> None:
         place = folder(attempt)
         (place / "untracked").write_text("precious")
         (place / ".git").unlink()
+        if replaced:
+            plain(place, "init", "-q")
         assert "moved to VIBE_DATA/kept" in finish.status(attempt)["problem"]
         finish.discard(attempt, admin)
         kept = Path(django_settings.VIBE_DATA) / "kept" / str(attempt.pk) / "worktree"
