@@ -37,6 +37,8 @@ class FileUpdate:
     to_tree: str
     index_tree: str
     """What its index holds in the end."""
+    dirty: bool = False
+    """Whether `from_tree` holds work that is not committed."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -98,7 +98,7 @@ def _restore(checkout: Checkout, update: FileUpdate) -> None:
 
 def _recheck(checkout: Checkout, update: FileUpdate) -> None:
     """Under the lock: the files must still be what the operation was planned for."""
-    if update.index_tree == update.to_tree:
+    if not update.dirty:
         checkouts.check_clean(checkout.folder)
     elif snapshots.take_into(checkout.folder, checkout.env).tree != update.from_tree:
         raise Moved(f"files in {checkout.folder} have changed")

@@ -190,6 +190,14 @@ class TestRebase:
         assert plain(place, "status", "--porcelain") == " M README.md\n?? untracked\n"
         assert (place / "src/app.py").read_text() == "print('theirs')\n"
 
+    def test_uncommitted_work_that_the_target_has_by_now(
+        self, attempt: TaskAttempt, repository: Path, admin: User
+    ) -> None:
+        (folder(attempt) / "README.md").write_text("same\n")
+        target = commit(repository, "README.md", "same\n")
+        assert finish.rebase(attempt, admin).base_commit == target
+        assert plain(folder(attempt), "status", "--porcelain") == ""
+
     def test_conflict_of_a_commit(self, attempt: TaskAttempt, repository: Path, admin: User) -> None:
         commit(folder(attempt), "README.md", "ours\n", "My idea")
         commit(repository, "README.md", "theirs\n")
