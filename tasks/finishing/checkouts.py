@@ -60,6 +60,20 @@ def check_clean(folder: Path) -> None:
         )
 
 
+def check_submodules(update: FileUpdate) -> None:
+    """Refused (409) where a submodule is checked out that would have to move: git leaves it where it is, and what it is
+    on then would be taken for work, which takes the new commit back."""
+    folder = Path(update.folder)
+    for path, old, new in _differences(folder, update):
+        if old[0] == _GITLINK and folder.joinpath(path, ".git").exists():
+            first = f"git fetch and git checkout {new[1]} in it" if new[0] == _GITLINK else "delete it"
+            raise Refused(
+                f"The submodule {shown(path)} is checked out in {folder}, where git would leave it as it is. First do "
+                f"there what the target branch did: {first}. Nothing was changed.",
+                files=[shown(path)],
+            )
+
+
 class Checkout:
     """One update of one worktree. `advance`, then move the references, then `finish`; or `give_up`."""
 

@@ -284,7 +284,9 @@ def _carried_along(repo: Path, folder: Path, old: str, new: str, env: dict[str, 
         if found.conflicts:
             raise merging.Conflict("Work that is not committed", found.conflicts)
         tree = found.tree
-    return FileUpdate(str(folder), taken.tree, tree, index_tree=goal, dirty=taken.dirty)
+    update = FileUpdate(str(folder), taken.tree, tree, index_tree=goal, dirty=taken.dirty)
+    checkouts.check_submodules(update)
+    return update
 
 
 # --- discard

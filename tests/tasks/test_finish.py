@@ -2,6 +2,7 @@
 
 import errno
 import os
+import shutil
 import signal
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from tasks.models import Project, Task, TaskAttempt
 from tests.repositories import UNREACHABLE, make_repository
 from tests.repositories import git as plain
 from tests.runs import goes_on, wait_for
-from tests.tasks.attempts import commit, folder, refused
+from tests.tasks.attempts import commit, folder, refused, start
 
 pytestmark = pytest.mark.django_db
 
@@ -244,6 +245,31 @@ class TestRebase:
         plain(folder(attempt), "checkout", "-q", "-b", "agent-idea")
         error = refused(repository, lambda: finish.rebase(attempt, admin))
         assert "'agent-idea'" in error.message
+
+    def test_submodule_that_would_stay_behind(
+        self, task: Task, repository: Path, admin: User, tmp_path: Path
+    ) -> None:
+        inner = make_repository(tmp_path / "inner")
+        plain(repository, "-c", "protocol.file.allow=always", "submodule", "-q", "add", str(inner), "sub")
+        plain(repository, "commit", "-q", "-m", "sub")
+        attempt = start(task)
+        place = folder(attempt)
+        plain(place, "-c", "protocol.file.allow=always", "submodule", "-q", "update", "--init")
+        commit(place, "a", "1")
+        newer = commit(repository / "sub", "newer", "1")
+        plain(repository, "commit", "-q", "-a", "-m", "newer sub")
+        error = refused(repository, lambda: finish.rebase(attempt, admin))
+        assert f"git checkout {newer}" in error.message
+        plain(place / "sub", "fetch", "-q", str(repository / "sub"))
+        plain(place / "sub", "checkout", "-q", newer)
+        finish.rebase(attempt, admin)
+        assert plain(place, "status", "--porcelain") == ""
+        plain(repository, "rm", "-q", "sub")
+        plain(repository, "commit", "-q", "-m", "no sub")
+        assert "delete" in refused(repository, lambda: finish.rebase(attempt, admin)).message
+        shutil.rmtree(place / "sub")
+        finish.rebase(attempt, admin)
+        assert plain(place, "status", "--porcelain") == ""
 
     def test_nothing_to_do(self, attempt: TaskAttempt, repository: Path, admin: User) -> None:
         tip = commit(folder(attempt), "a", "1")
