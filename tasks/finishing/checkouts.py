@@ -49,7 +49,8 @@ def check_not_rebased(folder: Path, ref: str) -> None:
 
 def check_clean(folder: Path) -> None:
     """Refused (409) with the files where tracked files have changes that are not committed."""
-    options = ["--untracked-files=no", "--no-renames", "--ignore-submodules=dirty"]
+    # A merge leaves submodules where they are, as git's own does, and what they are on is never overwritten.
+    options = ["--untracked-files=no", "--no-renames", "--ignore-submodules=all"]
     found = git.run("status", "--porcelain", "-z", *options, cwd=folder).stdout
     changed = [shown(os.fsdecode(line[3:])) for line in found.split(b"\0") if line]
     if changed:

@@ -162,6 +162,18 @@ class TestMerge:
         assert (repository / "a").exists()
         assert (with_submodule / "README.md").read_text() == "changed"
 
+    def test_submodule_that_a_merge_left_behind(
+        self, task: Task, repository: Path, with_submodule: Path, admin: User
+    ) -> None:
+        first, second = start(task), start(task)
+        plain(folder(first), "-c", "protocol.file.allow=always", "submodule", "-q", "update", "--init")
+        tip = commit(folder(first) / "sub", "a", "1")
+        finish.merge(first, "merge", admin)
+        commit(folder(second), "b", "1")
+        finish.merge(second, "merge", admin)
+        assert plain(repository, "status", "--porcelain") == " M sub\n"
+        assert plain(repository, "rev-parse", "main:sub").strip() == tip
+
     def test_submodule_that_git_is_configured_not_to_show(
         self, task: Task, repository: Path, with_submodule: Path, admin: User
     ) -> None:
