@@ -4,6 +4,7 @@ from uuid import uuid4
 
 import pytest
 from django.contrib.auth.models import User
+from django.contrib.sessions.models import Session
 from django.test import Client, RequestFactory
 from django.utils import timezone
 
@@ -72,6 +73,12 @@ def test_a_session_ends_with_sign_out_and_with_a_new_password(member: User) -> N
     member.set_password("a new and long one")
     member.save()
     assert access.still_valid([second]) == {}
+
+
+def test_a_session_ends_when_its_time_has_come(member: User) -> None:
+    principal = session_principal(member)
+    Session.objects.update(expire_date=timezone.now())
+    assert access.still_valid([principal]) == {}
 
 
 def test_one_round_of_questions_whatever_the_number(
