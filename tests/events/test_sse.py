@@ -38,7 +38,7 @@ def test_a_named_frame():
     assert sse.frame(b"{}", event="ready") == b"event: ready\ndata: {}\n\n"
 
 
-@given(st.text(alphabet=st.characters(blacklist_categories=["Cs"])))
+@given(st.text(alphabet=st.characters(blacklist_categories=["Cs"])) | st.text("\r\n: a"))
 def test_any_text_comes_back_with_its_lines(text):
     (event,) = parse(sse.frame(text.encode(), "x.1"))
     assert event["data"] == re.sub("\r\n|\r", "\n", text)
