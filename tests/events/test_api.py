@@ -5,7 +5,8 @@ import threading
 
 import pytest
 from django.contrib.auth.models import User
-from django.db import connection
+from django.core.handlers.base import BaseHandler
+from django.db import connection, connections
 from django.test import AsyncClient, Client, RequestFactory
 
 from events.access import Principal
@@ -44,14 +45,16 @@ async def test_each_of_two_equal_bundles_knows_its_own_client():
         bundle.leave()
 
 
-def test_the_thread_of_another_handler_keeps_no_connection_for_a_stream(transactional_db):
+def test_the_thread_of_another_handler_keeps_no_connection_for_a_stream(transactional_db, monkeypatch):
+    monkeypatch.setitem(connections.settings["default"], "ATOMIC_REQUESTS", True)
+    view = BaseHandler().make_view_atomic(stream("changes"))
     secret = tokens.issue_token(User.objects.create_user("ada"))
     request = RequestFactory().head("/", headers={"Authorization": f"Bearer {secret}"})
     seen = []
 
     def handle() -> None:
         """What a handler does that knows nothing of streams."""
-        response = stream("changes")(request)
+        response = view(request)
         seen.append((response.status_code, connection.connection))
 
     thread = threading.Thread(target=handle)
