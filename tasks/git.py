@@ -38,6 +38,8 @@ _CONFIG: Final = (
     ("core.quotePath", "false"),
     ("core.splitIndex", "false"),
     ("core.safecrlf", "false"),
+    # Git (2.39) ruins a submodule that is not checked out here: it points to a git folder that is not there.
+    ("submodule.recurse", "false"),
     ("commit.gpgSign", "false"),
     ("i18n.commitEncoding", "utf-8"),
     ("i18n.logOutputEncoding", "utf-8"),

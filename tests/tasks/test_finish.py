@@ -271,6 +271,20 @@ class TestRebase:
         finish.rebase(attempt, admin)
         assert plain(place, "status", "--porcelain") == ""
 
+    def test_submodule_that_is_not_checked_out_moves_though_git_is_to_recurse(
+        self, task: Task, repository: Path, admin: User, tmp_path: Path
+    ) -> None:
+        inner = make_repository(tmp_path / "inner")
+        plain(repository, "-c", "protocol.file.allow=always", "submodule", "-q", "add", str(inner), "sub")
+        plain(repository, "commit", "-q", "-m", "sub")
+        plain(repository, "config", "submodule.recurse", "true")
+        attempt = start(task)
+        commit(folder(attempt), "a", "1")
+        commit(repository / "sub", "newer", "1")
+        plain(repository, "commit", "-q", "-a", "-m", "newer sub")
+        finish.rebase(attempt, admin)
+        assert plain(folder(attempt), "status", "--porcelain") == ""
+
     def test_nothing_to_do(self, attempt: TaskAttempt, repository: Path, admin: User) -> None:
         tip = commit(folder(attempt), "a", "1")
         finish.rebase(attempt, admin)
