@@ -23,6 +23,8 @@ _UNDER_WAY: Final = {
     "rebase-merge": "a rebase", "rebase-apply": "a rebase",
 }  # fmt: skip
 _GITLINK: Final = "160000"
+_Difference = tuple[str, tuple[str, str], tuple[str, str]]
+"""Path, and mode and blob in both trees; an empty blob where a tree has no such file."""
 _MOST_NAMES: Final = 200
 """In one question to git: the kernel limits how long a command may be."""
 _IN_THE_WAY: Final = re.compile("(?:Entry|Updating|file) '(.+)'")
@@ -66,7 +68,7 @@ def check_submodules(update: FileUpdate) -> None:
     on then would be taken for work, which takes the new commit back."""
     folder = Path(update.folder)
     for path, old, new in _differences(folder, update):
-        if old[0] == _GITLINK and folder.joinpath(path, ".git").exists():
+        if old[0] == _GITLINK and _is_checked_out(folder / path):
             first = f"git fetch and git checkout {new[1]} in it" if new[0] == _GITLINK else "delete it"
             raise Refused(
                 f"The submodule {shown(path)} is checked out in {folder}, where git would leave it as it is. First do "
@@ -119,16 +121,27 @@ class Checkout:
         except git.GitError as error:
             said = f"git will not change the files in {self.folder}: {error.reason}"
             raise Refused(said, files=_IN_THE_WAY.findall(error.stderr)) from error
+        differences = _differences(self.folder, update)
+        # Git replaces a submodule by a file whatever somebody has changed in it.
+        replaced = [
+            path for path, old, new in differences
+            if old[0] == _GITLINK and new[0] not in ("", _GITLINK) and _is_checked_out(self.folder / path)
+        ]  # fmt: skip
+        if replaced:
+            raise Refused(
+                f"Submodules in {self.folder} would be overwritten. Move them away first: nothing was changed.",
+                files=[shown(path) for path in replaced],
+            )
         # Git takes what it ignores to be of no worth: a file with secrets, for instance.
-        if ignored := self._ignored_in_the_way(update):
+        if ignored := self._ignored_in_the_way(differences):
             raise Refused(
                 f"Files in {self.folder} that git ignores would be overwritten. Move them away first: "
                 "nothing was changed.",
                 files=[shown(path) for path in ignored],
             )
 
-    def _ignored_in_the_way(self, update: FileUpdate) -> list[str]:
-        added = [path for path, old, new in _differences(self.folder, update) if new[1] and not old[1]]
+    def _ignored_in_the_way(self, differences: list[_Difference]) -> list[str]:
+        added = [path for path, old, new in differences if new[1] and not old[1]]
         places = sorted({place for path in added for place in _in_the_way(self.folder, path)})
         args = ["ls-files", "--others", "--ignored", "--exclude-standard", "-z", "--"]
         found: list[str] = []
@@ -222,8 +235,11 @@ def _is_real_folder(path: Path) -> bool:
     return path.is_dir() and not path.is_symlink()
 
 
-def _differences(folder: Path, update: FileUpdate) -> list[tuple[str, tuple[str, str], tuple[str, str]]]:
-    """Path, and mode and blob in both trees; an empty blob where a tree has no such file."""
+def _is_checked_out(submodule: Path) -> bool:
+    return submodule.joinpath(".git").exists()
+
+
+def _differences(folder: Path, update: FileUpdate) -> list[_Difference]:
     args = ["diff-tree", "-r", "-z", "--no-renames", "--no-ext-diff", "--raw", "--no-abbrev"]
     fields = git.run(*args, update.from_tree, update.to_tree, cwd=folder).stdout.split(b"\0")
     found = []

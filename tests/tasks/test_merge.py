@@ -291,6 +291,26 @@ class TestMergeRefused:
         error = refused(repository, lambda: finish.merge(attempt, "merge", admin))
         assert error.files == (mine,)
 
+    def test_submodule_of_the_working_copy_in_the_way(
+        self, task: Task, repository: Path, with_submodule: Path, admin: User
+    ) -> None:
+        attempt = start(task)
+        plain(folder(attempt), "rm", "-q", "sub")
+        commit(folder(attempt), "sub", "a file")
+        (with_submodule / "README.md").write_text("mine")
+        error = refused(repository, lambda: finish.merge(attempt, "merge", admin))
+        assert "overwritten" in error.message
+        assert error.files == ("sub",)
+
+    @pytest.mark.parametrize("ignored", ["", "/a"])
+    def test_repository_inside_the_working_copy_in_the_way(
+        self, attempt: TaskAttempt, repository: Path, admin: User, ignored: str
+    ) -> None:
+        commit(folder(attempt), "a", "a file")
+        make_repository(repository / "a")
+        (repository / ".git/info/exclude").write_text(ignored)
+        refused(repository, lambda: finish.merge(attempt, "merge", admin))
+
     def test_changed_file_whose_name_is_not_utf8(
         self, attempt: TaskAttempt, repository: Path, admin: User
     ) -> None:
