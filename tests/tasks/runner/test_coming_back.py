@@ -18,6 +18,7 @@ from tests.tasks.runner.conftest import (
     contents,
     ended,
     start,
+    status_of,
     wait_for_line,
     worktree_of,
 )
@@ -80,6 +81,7 @@ def test_a_run_whose_supervisor_was_killed_is_interrupted(worker: Runner, task: 
     state = runfiles.folder_of(process.pk).read(runfiles.folder_of(process.pk).state) or {}
     os.kill(state["pid"], signal.SIGKILL)
     assert (ended(process).status, process.exit_code) == (Status.INTERRUPTED, None)
+    assert status_of(task) == "inreview"
     assert "supervisor died" in contents(process, "system")[-1]
     wait_for(lambda: is_gone(state["child"]), "the end of the child")
     for pid in contents(process)[:2]:
