@@ -315,6 +315,11 @@ def is_there(repo: str | Path) -> bool:
     return os.path.isdir(repo)
 
 
+def is_bare(repo: str | Path) -> bool:
+    """Whether git takes it to have no files. What runs in a worktree may turn that on for all of the repository."""
+    return run("rev-parse", "--is-bare-repository", cwd=repo).text == "true"
+
+
 def common_folder(worktree: str | Path) -> Path:
     """The git folder that all worktrees of the repository share: the one that `commondir` in this worktree's names."""
     folder = git_folder(worktree)

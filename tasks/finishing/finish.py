@@ -223,6 +223,11 @@ def _merged(
 
 def _checked_out(repo: Path, ref: str, old: str, new: str) -> FileUpdate | None:
     """The update of the working copy that has the target branch checked out, where there is one."""
+    if git.is_bare(repo):
+        raise Refused(
+            f"{repo} is configured as a bare repository, so its files would stay as they are. Change that first: "
+            "git config core.bare false"
+        )
     found = []
     for folder, checked_out in git.checkouts(repo).items():
         if checked_out is None:

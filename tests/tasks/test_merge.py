@@ -321,6 +321,13 @@ class TestMergeRefused:
         error = refused(repository, lambda: finish.merge(attempt, "merge", admin))
         assert error.files == (r'"\377"',)
 
+    def test_repository_that_was_configured_to_be_bare(
+        self, attempt: TaskAttempt, repository: Path, admin: User
+    ) -> None:
+        commit(folder(attempt), "a", "1")
+        plain(folder(attempt), "config", "core.bare", "true")
+        assert "core.bare false" in refused(repository, lambda: finish.merge(attempt, "merge", admin)).message
+
     def test_its_branch_is_checked_out_elsewhere(
         self, attempt: TaskAttempt, repository: Path, admin: User
     ) -> None:
