@@ -15,7 +15,7 @@ from tasks.diffs.index import Listing, PrivateIndex
 from tasks.diffs.log import DiffLog
 from tasks.diffs.watch_others import WatchfilesWatcher
 from tasks.models import TaskAttempt
-from tests.repositories import make_repository
+from tests.repositories import git, make_repository
 from tests.scale import scaled
 from tests.tasks.diffs.client import DiffClient
 from tests.tasks.diffs.random_edits import Edits
@@ -73,6 +73,18 @@ class TestWatching:
             await client.until(lambda: "a.log" in client.state)
             (place / "a.log").write_text("2\n")
             await client.until(lambda: "+2" in client.state["a.log"]["diff"])
+
+    async def test_ignored_file_that_is_staged_all_the_same(
+        self, service: EventService, attempt: TaskAttempt, place: Path
+    ) -> None:
+        (place / ".gitignore").write_text("*.log\n")
+        (place / "a.log").write_text("1\n")
+        client = DiffClient()
+        async with client.reading(service, attempt.pk):
+            await asyncio.to_thread(git, place, "add", "--force", "a.log")
+            await client.until(lambda: "a.log" in client.state)
+            await asyncio.to_thread(git, place, "rm", "-q", "--cached", "a.log")
+            await client.until(lambda: "a.log" not in client.state)
 
     async def test_file_that_was_gone_only_while_git_looked(
         self, service: EventService, attempt: TaskAttempt, place: Path, monkeypatch: pytest.MonkeyPatch
