@@ -93,14 +93,21 @@ class TestLife:
             assert set(client.state) == {"one"}
 
     async def test_rebase_changes_the_base(
-        self, service: EventService, attempt: TaskAttempt, place: Path, user: User
+        self,
+        service: EventService,
+        attempt: TaskAttempt,
+        place: Path,
+        user: User,
+        monkeypatch: pytest.MonkeyPatch,
     ) -> None:
+        monkeypatch.setattr(diff_log, "RECHECK_SECONDS", 600)
         repository = Path(attempt.task.project.repo_path)
         (place / "one").write_text("1\n")
         client = DiffClient()
         async with client.reading(service, attempt.pk):
-            git(repository, "merge", "-q", "other")
-            await client.until(lambda: client.latest("status") and client.latest("status")["behind"] == 1)
+            await client.until(lambda: client.latest("status"))
+            git(repository, "update-ref", "refs/heads/main", "other")
+            await client.until(lambda: client.latest("status")["behind"] == 1)
             rebased = await sync_to_async(finish.rebase)(attempt, user)
             await client.until(lambda: client.latest("status")["behind"] == 0)
             # Of what was there before the rebase, the state may say nothing of the new base yet.
