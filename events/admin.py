@@ -3,8 +3,10 @@
 from typing import Any
 
 from django.contrib import admin
+from django.db.models import Q, QuerySet
 from django.http import HttpRequest
 
+from events.access import access
 from events.history import entry_of, who
 from events.models import DatabaseChange
 
@@ -18,6 +20,16 @@ class DatabaseChangeAdmin(admin.ModelAdmin):
     # Counting a table of a million rows for each page is what makes an admin slow.
     show_full_result_count = False
     ordering = ["-id"]
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[DatabaseChange]:
+        """Those that the reader's stream of changes shows."""
+        rows, principal = super().get_queryset(request), access().authenticate(request)
+        scope = access().scope(principal) if principal is not None else frozenset()
+        if isinstance(scope, frozenset):
+            seen = [str(place) for place in scope]
+            for name in ("scope", "scope_before"):
+                rows = rows.filter(Q(**{f"{name}__in": seen}) | Q(**{f"{name}__isnull": True}))
+        return rows
 
     @admin.display(description="who")
     def who(self, row: DatabaseChange) -> str:

@@ -14,10 +14,9 @@ from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
-from tasks import projects
+from tasks import permissions, projects
 from tasks.errors import Refused
 from tasks.models import ApiToken, ExecutionProcess, Executor, Project, Task, TaskAttempt
-from tasks.permissions import RUN_SCRIPT
 
 admin.site.site_header = admin.site.site_title = "Vibe administration"
 
@@ -71,7 +70,19 @@ class ProcessInline(ReadOnlyInline):
     fields = readonly_fields = ("run_reason", "status", "exit_code", "started_at", "completed_at")
 
 
-class NotWhileRunning(admin.ModelAdmin):
+class OfMembers(admin.ModelAdmin):
+    """Membership decides here too what staff see; what they may do with it, the permissions that they were given."""
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Any]:
+        return permissions.narrowed(super().get_queryset(request), request.user)
+
+    def formfield_for_foreignkey(self, db_field: Any, request: HttpRequest, **kwargs: Any) -> Any:
+        if db_field.remote_field.model is Project:
+            kwargs["queryset"] = permissions.visible_projects(request.user)
+        return super().formfield_for_foreignkey(db_field, request, **kwargs)
+
+
+class NotWhileRunning(OfMembers):
     """Deleted only once nothing runs there."""
 
     runs_of = "pk"
@@ -133,7 +144,7 @@ class ProjectAdmin(RecordWithRuns):
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> list[str]:
         """Scripts run programs here, so the permission to change a project is not enough for them."""
-        return [] if request.user.has_perm(RUN_SCRIPT) else list(projects.SCRIPTS)
+        return [] if request.user.has_perm(permissions.RUN_SCRIPT) else list(projects.SCRIPTS)
 
     def changeform_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> HttpResponse:
         try:
@@ -141,6 +152,12 @@ class ProjectAdmin(RecordWithRuns):
         except IntegrityError:
             # Somebody took the repository after the form had been judged: judged again, it says so.
             return super().changeform_view(request, *args, **kwargs)
+
+    def save_related(self, request: HttpRequest, form: Any, formsets: Any, change: bool) -> None:
+        """As on the board's own page, who makes a project sees it."""
+        super().save_related(request, form, formsets, change)
+        if not change and not request.user.is_superuser:
+            form.instance.members.add(request.user)
 
     def save_model(self, request: HttpRequest, project: Any, form: Any, change: bool) -> None:
         from tasks.git import repair_worktrees
@@ -167,7 +184,7 @@ class TaskAdmin(RecordWithRuns):
     form = TaskForm
     runs_of = "task_attempt__task"
     list_display = ["title", "project_link", "status", "updated_at"]
-    list_filter = ["status", "project"]
+    list_filter = ["status", ("project", admin.RelatedOnlyFieldListFilter)]
     list_select_related = ["project"]
     search_fields = ["title", "description", "project__name"]
     date_hierarchy = "created_at"
@@ -198,7 +215,7 @@ class RecordOfRuns(admin.ModelAdmin):
 class TaskAttemptAdmin(RecordWithRuns, RecordOfRuns):
     runs_of = "task_attempt__pk"
     list_display = ["branch", "task_link", "executor", "outcome", "created_at"]
-    list_filter = ["outcome", "executor", "task__project"]
+    list_filter = ["outcome", "executor", ("task__project", admin.RelatedOnlyFieldListFilter)]
     list_select_related = ["task"]
     search_fields = ["branch", "task__title", "base_commit"]
     inlines = [ProcessInline]
@@ -221,7 +238,7 @@ class TaskAttemptAdmin(RecordWithRuns, RecordOfRuns):
 @admin.register(ExecutionProcess)
 class ExecutionProcessAdmin(NotWhileRunning, RecordOfRuns):
     list_display = ["id", "run_reason", "status", "exit_code", "attempt_link", "task_link", "started_at"]
-    list_filter = ["status", "run_reason", "task_attempt__task__project"]
+    list_filter = ["status", "run_reason", ("task_attempt__task__project", admin.RelatedOnlyFieldListFilter)]
     list_select_related = ["task_attempt__task"]
     search_fields = ["id", "prompt", "task_attempt__branch", "task_attempt__task__title"]
     readonly_fields = ("task_link",)

@@ -24,28 +24,37 @@ CHANGE_PROJECT = "tasks.change_project"
 DELETE_PROJECT = "tasks.delete_project"
 
 
+_MEMBERS: dict[type[Model], str] = {
+    Project: "members",
+    Task: "project__members",
+    TaskAttempt: "task__project__members",
+    ExecutionProcess: "task_attempt__task__project__members",
+}
+
+
 def visible_projects(user: Caller) -> QuerySet[Project]:
-    return _narrowed(Project.objects.all(), user, "")
+    return narrowed(Project.objects.all(), user)
 
 
 def visible_tasks(user: Caller) -> QuerySet[Task]:
-    return _narrowed(Task.objects.all(), user, "project__")
+    return narrowed(Task.objects.all(), user)
 
 
 def visible_attempts(user: Caller) -> QuerySet[TaskAttempt]:
-    return _narrowed(TaskAttempt.objects.all(), user, "task__project__")
+    return narrowed(TaskAttempt.objects.all(), user)
 
 
 def visible_processes(user: Caller) -> QuerySet[ExecutionProcess]:
-    return _narrowed(ExecutionProcess.objects.all(), user, "task_attempt__task__project__")
+    return narrowed(ExecutionProcess.objects.all(), user)
 
 
-def _narrowed(rows: QuerySet[M], user: Caller, path: str) -> QuerySet[M]:
+def narrowed(rows: QuerySet[M], user: Caller) -> QuerySet[M]:
+    """Those of the rows, of one of the four records, that lie in a project the user may see."""
     if not user.is_authenticated or not user.is_active:
         return rows.none()
     if user.is_superuser:
         return rows
-    return rows.filter(**{f"{path}members": user.pk})
+    return rows.filter(**{_MEMBERS[rows.model]: user.pk})
 
 
 def get_project(user: Caller, project_id: UUID | str) -> Project:

@@ -43,7 +43,12 @@ def test_lists_can_be_searched(client: Client, run: ExecutionProcess, model: str
 def test_lists_can_be_filtered(
     client: Client, run: ExecutionProcess, admin: User, member: User, model: str
 ) -> None:
-    Project.objects.create(name="Other", repo_path="/other", target_branch="main").members.add(member)
+    other = Project.objects.create(name="Other", repo_path="/other", target_branch="main")
+    other.members.add(member)
+    elsewhere = TaskAttempt.objects.create(
+        task=Task.objects.create(project=other, title="x"), executor="demo", branch="y", target_branch="main"
+    )
+    ExecutionProcess.objects.create(task_attempt=elsewhere, run_reason="codingagent")
     for user in admin, member:  # Where there is only one choice, a filter is not shown.
         issue_token(user)
         webhook = Webhook.objects.create(url=f"http://localhost/{user}")
@@ -91,6 +96,7 @@ def test_a_project_goes_with_all_its_records(client: Client, run: ExecutionProce
 def test_staff_change_a_projects_scripts_with_the_permission_for_scripts_only(project: Project) -> None:
     staff = User.objects.create_user("staff", is_staff=True)
     staff.user_permissions.add(Permission.objects.get(codename="change_project"))
+    project.members.add(staff)
     client = Client()
     client.force_login(staff)
     form = {
@@ -108,6 +114,70 @@ def test_staff_change_a_projects_scripts_with_the_permission_for_scripts_only(pr
     client.post(address, form)
     project.refresh_from_db()
     assert project.setup_script == "rm -rf /"
+
+
+@pytest.fixture
+def staff(member: User) -> Client:
+    """One of the staff who may do everything with records, and is a member of no project of the admin's."""
+    member.is_staff = True
+    member.save()
+    member.user_permissions.set(Permission.objects.filter(content_type__app_label__in=("tasks", "events")))
+    client = Client()
+    client.force_login(member)
+    return client
+
+
+@pytest.mark.parametrize("model", ["project", "task", "taskattempt", "executionprocess"])
+def test_staff_see_the_projects_they_are_members_of(
+    staff: Client, run: ExecutionProcess, member: User, model: str
+) -> None:
+    run.prompt = "Hidden words"
+    run.save()
+    record = {
+        "project": run.task_attempt.task.project,
+        "task": run.task_attempt.task,
+        "taskattempt": run.task_attempt,
+        "executionprocess": run,
+    }[model]
+    listed = reverse(f"admin:tasks_{model}_changelist")
+    for action in ("change", "delete", "history"):
+        answer = staff.get(reverse(f"admin:tasks_{model}_{action}", args=[record.pk]))
+        assert answer.status_code == 302, "sent home, with a message that there is none"
+    page = staff.get(listed)
+    assert list(page.context["cl"].result_list) == []
+    assert run.task_attempt.task.project.name not in page.content.decode()
+    run.task_attempt.task.project.members.add(member)
+    assert list(staff.get(listed).context["cl"].result_list) == [record]
+    assert staff.get(reverse(f"admin:tasks_{model}_change", args=[record.pk])).status_code == 200
+
+
+def test_staff_put_tasks_only_into_projects_they_see(staff: Client, project: Project, member: User) -> None:
+    form = {"project": project.pk, "title": "Mine", "status": "todo", "position": 1, "labels": "[]"}
+    form |= {"attempts-TOTAL_FORMS": 0, "attempts-INITIAL_FORMS": 0}
+    address = reverse("admin:tasks_task_add")
+    assert project.name not in staff.get(address).content.decode()
+    assert "Select a valid choice" in staff.post(address, form).content.decode()
+    project.members.add(member)
+    assert staff.post(address, form).status_code == 302
+    assert Task.objects.get().title == "Mine"
+
+
+def test_staff_see_a_project_that_they_make(staff: Client, tmp_path: Path, member: User) -> None:
+    form = {"name": "Mine", "repo_path": str(make_repository(tmp_path / "mine")), "target_branch": "main"}
+    form |= {"tasks-TOTAL_FORMS": 0, "tasks-INITIAL_FORMS": 0}
+    assert staff.post(reverse("admin:tasks_project_add"), form).status_code == 302
+    assert list(Project.objects.get().members.all()) == [member]
+
+
+def test_staff_see_the_changes_that_their_stream_shows(staff: Client, task: Task, member: User) -> None:
+    address = reverse("admin:events_databasechange_changelist")
+    task.title = "Changed"
+    task.save()
+    assert list(staff.get(address).context["cl"].result_list) == []
+    task.project.members.add(member)
+    assert [
+        row.object_id for row in staff.get(address).context["cl"].result_list if row.path == "/title"
+    ] == [str(task.pk)]
 
 
 def test_a_project_of_many_tasks_is_changed(client: Client, project: Project, task: Task) -> None:
