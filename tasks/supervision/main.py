@@ -229,11 +229,13 @@ class Supervisor:
                 self._output.log.say("The program left processes behind; they are being stopped.")
                 self._stopping = child.Stopping(self._family, [], float(self._spec["graces"][1]))
             return False
-        if not self._output.drain():
+        if self._output.drain():
+            self._output.end()
+        if self._output.log.blocked:
             if self._reason == "exited":
                 return False
             self._output.give_up()  # whoever stopped it does not wait for the disk
-        self._output.end()
+            self._output.end()
         self._finish(self._reason, self._message)
         return True
 

@@ -84,6 +84,21 @@ def test_how_a_run_ended_is_recorded_even_on_a_full_disk(small_disk: Path) -> No
     assert (ended["exit_code"], ended["reason"]) == (9, "exited")
 
 
+def test_a_last_line_without_an_end_waits_for_the_disk_too(small_disk: Path) -> None:
+    code = "open('fifo').read(); print('z' * 60_000, end='')"
+    run = Run(small_disk / "run", sys.executable, "-c", code, disk_wait=60)
+    os.mkfifo(small_disk / "run" / "fifo")
+    run.start()
+    ballast = fill(small_disk)
+    os.truncate(ballast, ballast.stat().st_size - 16 * 1024)
+    (small_disk / "run" / "fifo").write_text("go\n")
+    ended = run.folder / "exit.json"
+    wait_for(lambda: os.statvfs(small_disk).f_bavail == 0 or ended.exists(), "the full disk")
+    ballast.unlink()
+    assert run.finish()["reason"] == "exited"
+    assert run.contents() == ["z" * 60_000]
+
+
 def test_a_stop_works_while_the_disk_is_full(small_disk: Path) -> None:
     run = Run(small_disk / "run", sys.executable, "-c", COUNT.format(count=1_000_000), disk_wait=600)
     run.start()
