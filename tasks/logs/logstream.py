@@ -91,21 +91,19 @@ class RunLog:
             return batch._replace(data=sse.reset("the log was cut", self.origin) + batch.data)
         if self._end is not None and position >= self._end:
             return Batch(self._farewell, self._end + 1, finished=True)
-        if reader.parameters.get("view") == "conversation":
-            batch = await self._from_file(position, "conversation", skip)
-            if batch.position == position < self.store.last:
-                await asyncio.sleep(
-                    _UNFINISHED_SECONDS
-                )  # a line that still goes on: the store has more already
-            return batch
-        if position in self._bounds:
+        view = "conversation" if reader.parameters.get("view") == "conversation" else ""
+        if not view and position in self._bounds:
             found = self.store.read(position)
             if isinstance(found, Batch):
                 over = self._end is not None and found.position > self._end
                 return found._replace(finished=over)
-        if position >= self.store.last:
+        if not view and position >= self.store.last:
             return Batch(b"", position)
-        return await self._from_file(position, "", skip)
+        batch = await self._from_file(position, view, skip)
+        if batch.position == position < self.store.last:
+            # A line that still goes on, or a file that was cut: the store has more already.
+            await asyncio.sleep(_UNFINISHED_SECONDS)
+        return batch
 
     async def _from_file(self, position: int, view: str, skip: int) -> Batch:
         # Only up to the next block of the ring, so that a reader who catches up joins those at the end.
@@ -145,10 +143,13 @@ class RunLog:
 
     async def _feed(self, position: int) -> None:
         since_status, patience = 0.0, POLL_SECONDS
-        while self._end is None:
+        while True:
             try:
                 if self._was_cut(position - self._base):
                     position = await self._start_over()
+                if self._end is not None:  # Who is slow still reads the file.
+                    await asyncio.sleep(_RETRY_SECONDS)
+                    continue
                 batch = await self._what_follows(position)
                 if batch is not None:
                     position = batch.position
@@ -174,8 +175,11 @@ class RunLog:
             return False
         try:
             return os.stat(self._file.path).st_size < offset
-        except (FileNotFoundError, NotADirectoryError):  # deleted: the supervisor puts it back whole
-            return False
+        except (
+            FileNotFoundError,
+            NotADirectoryError,
+        ):  # deleted: the supervisor puts it back whole, if there is one
+            return self._end is not None
 
     async def _start_over(self) -> int:
         """Somebody cut the file: all readers begin anew, with what is left of it."""
@@ -184,6 +188,8 @@ class RunLog:
         self._shared.clear()
         self._bounds = {self._base + end}
         self.store.start_over(self._base + end)
+        if self._end is not None:
+            self._finish(self._base + end)
         return self._base + end
 
     async def _what_follows(self, position: int) -> Batch | None:
@@ -207,6 +213,9 @@ class RunLog:
             return
         data = orjson.dumps({"status": found["status"], "exit_code": found["exit_code"]})
         self._farewell = sse.frame(data, f"{self.prefix}.end", "finished")
+        self._finish(position)
+
+    def _finish(self, position: int) -> None:
         self._end = position
         self.store.append(position + 1, self._farewell)
 

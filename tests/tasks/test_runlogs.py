@@ -305,6 +305,29 @@ async def test_who_reads_a_log_that_is_cut_starts_over(
         assert (await frames.all())[-1]["event"] == "finished"
 
 
+@pytest.mark.parametrize("left", [0, 10])
+async def test_who_still_reads_a_log_that_is_cut_or_deleted_after_its_end_starts_over(
+    process: ExecutionProcess, monkeypatch: pytest.MonkeyPatch, left: int
+) -> None:
+    monkeypatch.setattr(logstream, "_RETRY_SECONDS", 0.05)
+    await asyncio.to_thread(write, process, *(f"{n:04d} {'x' * 500}" for n in range(3000)))
+    await asyncio.to_thread(end, process)
+    log = runfiles.folder_of(process.pk).log
+    service = EventService()
+    service.register("logs", RunLog)
+    async with service.subscribe(f"logs:{process.pk}") as chunks:
+        frames = Frames(chunks)
+        await frames.take(1)
+        if left:
+            os.truncate(log, left * len(record("stdout", "0000 " + "x" * 500, STAMP)))
+        else:
+            os.unlink(log)
+        found = await asyncio.wait_for(frames.all(), 20)
+    again = next(place for place, frame in enumerate(found) if frame.get("event") == "reset")
+    assert contents(found[again:]) == [f"{n:04d} {'x' * 500}" for n in range(left)]
+    assert found[-1]["event"] == "finished"
+
+
 async def test_who_reads_a_log_that_is_deleted_and_put_back_sees_nothing_of_it(
     process: ExecutionProcess,
 ) -> None:
