@@ -29,6 +29,7 @@ from events.api import Permitted, is_stream, opened
 from events.bundles import Bundle
 from events.lifecycle import Lifespan
 from events.steps import begin
+from events.store import CHUNK_BYTES
 from events.subscriptions import Subscription
 
 Message = Mapping[str, Any]
@@ -119,7 +120,11 @@ async def _send_stream(
     try:
         await send(start)
         while chunk := await subscription.next():
-            await send({"type": "http.response.body", "body": chunk, "more_body": True})
+            # A full state may be of any size: who takes it slowly is not one that takes nothing.
+            for start_at in range(0, len(chunk), CHUNK_BYTES):
+                part = chunk[start_at : start_at + CHUNK_BYTES]
+                await send({"type": "http.response.body", "body": part, "more_body": True})
+                subscription.taken()
         await send({"type": "http.response.body", "body": b"", "more_body": False})
     except asyncio.CancelledError:
         # Its own cut, of a client that takes nothing: no fault, and nothing for the server's log.

@@ -67,6 +67,10 @@ class Bundle(Chunks):
 
     # --- as of a subscription
 
+    def taken(self) -> None:
+        if self._to_read:
+            self._parts[self._current].taken()
+
     def sent_by(self, task: asyncio.Task[Any] | None, write: object) -> None:
         """`write` is of no use here: it would write a part's chunk in the middle of another's."""
         for part in self._parts.values():

@@ -93,7 +93,8 @@ class Subscription(Chunks):
         self.admitted = False
         """Counted against the limits; `leave` gives that back."""
         self.handed_over = 0.0
-        """Since when the bytes last given out are being written (time.monotonic); 0 while nothing is."""
+        """Since when the bytes last given out, or what is left of them, are being written (time.monotonic); 0 while
+        nothing is."""
         self.was_cut = False
         """Its client took nothing for too long."""
         self.client: tuple[str, int] | None = None
@@ -142,6 +143,10 @@ class Subscription(Chunks):
             if chunk:
                 self.handed_over = time.monotonic()
                 return chunk
+
+    def taken(self) -> None:
+        """A part of the bytes last given out has been taken."""
+        self.handed_over = time.monotonic()
 
     def _written(self) -> None:
         """What was given out before has been taken."""

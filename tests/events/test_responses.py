@@ -1,10 +1,15 @@
 """EventStreamResponse under any handler: its subscription is left on every path."""
 
+import asyncio
 import gc
+import time
 from contextlib import aclosing
 
+import pytest
 from django.test import RequestFactory
 
+from events.asgi import _send_stream
+from events.bundles import Bundle
 from events.logs import Reader
 from events.responses import EventStreamResponse, headers_only, problem
 from events.service import EventService
@@ -42,6 +47,32 @@ async def test_a_response_that_is_never_sent_holds_nothing_once_closed():
     del response
     gc.collect()
     assert not service.has_subscriptions()
+
+
+@pytest.mark.parametrize("bundled", [False, True])
+async def test_who_takes_a_large_message_slowly_is_not_one_that_takes_nothing(bundled):
+    service = EventService()
+    service.register_memory("room")
+    service.publish("room", b"x" * 1_000_000)
+    subscription = Subscription(service, "room", None, Reader())
+    body, waited = b"", []
+
+    async def receive():
+        await asyncio.Event().wait()
+
+    async def send(message):
+        nonlocal body
+        body += message.get("body", b"")
+        if b"data: x" in body and not body.endswith(b"\n\n"):
+            waited.append(time.monotonic() - subscription.handed_over)
+            subscription.handed_over = 1.0
+        elif waited:
+            subscription.end()
+
+    source = Bundle([subscription]) if bundled else subscription
+    await _send_stream({"type": "http.response.start"}, source, lambda data: None, receive, send)
+    assert body.count(b"x") == 1_000_000
+    assert len(waited) == 3 and max(waited) < 60
 
 
 async def test_its_headers_keep_everybody_from_holding_it_back():
