@@ -45,7 +45,7 @@ def track(
 ) -> None:
     """Puts a model into the streamed document at `/<name>/<id>`, with these fields.
 
-    `scope` is the attribute that holds the id of the scope in which a record lies, or `through` the foreign
+    `scope` is the attribute that holds the id, a UUID, of the scope in which a record lies, or `through` the foreign
     key to the tracked record in whose scope it lies; `members`, on the model that is the scope itself, is the
     many-to-many field to the users who see it, and is shown as the list of their ids.
     """
@@ -75,6 +75,11 @@ def _check(tracked: Tracked) -> None:
     if tracked.place_name not in tracked.columns:
         raise ImproperlyConfigured(
             f"{model.__name__}: {tracked.place_name}, which decides who sees it, must be public."
+        )
+    place: Any = tracked.columns[tracked.place_name]
+    if not isinstance(place.target_field if place.is_relation else place, models.UUIDField):
+        raise ImproperlyConfigured(
+            f"{model.__name__}.{tracked.place_name}, which decides who sees it, must be a UUID."
         )
     if tracked.through is not None and tracked.columns[tracked.place_name].null:
         raise ImproperlyConfigured(

@@ -237,6 +237,7 @@ def _foreign_key(on_delete: Any) -> "models.ForeignKey[Any, Any]":
         (lambda: _inherited()[0], {}, "Odd must have one table"),
         (lambda: _inherited()[1], {}, "OddChild must have one table"),
         (lambda: _model(), {"fields": ("id",)}, "must be public"),
+        (lambda: _model(about_id=models.IntegerField()), {"scope": "about_id"}, "about_id, .* must be a UUID"),
         (lambda: _model(about=_foreign_key(models.SET_DEFAULT)), {}, "Odd.about_id: Django writes SET_DEFAULT"),
         (lambda: _model(about=_foreign_key(models.SET(lambda: None))), {}, r"Use SET\(value\)"),
         (lambda: _model(about=_foreign_key(models.CASCADE)), {"scope": None, "through": "about"}, "null"),
