@@ -60,18 +60,14 @@ class Relay:
         try:
             while not self._stopped and self._step():
                 pass
-        except DatabaseError as error:
-            logger.warning("The changes cannot be read now, and will be read later: %s", error)
-            self._failed(error)
-        except Exception as error:  # Were this thread to end, all pages would fall silent.
-            logger.exception("The changes cannot be read now, and will be read later")
-            self._failed(error)
-        else:
-            return POLL_SECONDS
-        return min(_LONGEST_PAUSE, pause * 2)
-
-    def _failed(self, error: Exception) -> None:
-        # Read in other threads: who sees that there was one finds what it was.
-        self.last_failure = f"{time.strftime('%H:%M:%S')} {error}"
-        self.failures += 1
-        connections.close_all()
+        except Exception as error:  # Without this thread readers would hear nothing more, and not know it.
+            # Read in other threads: who sees that there was one finds what it was.
+            self.last_failure = f"{time.strftime('%H:%M:%S')} {error}"
+            self.failures += 1
+            trace = None if isinstance(error, DatabaseError) else error
+            logger.warning(
+                "The changes cannot be read now, and will be read later: %s", error, exc_info=trace
+            )
+            connections.close_all()
+            return min(_LONGEST_PAUSE, pause * 2)
+        return POLL_SECONDS
