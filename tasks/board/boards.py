@@ -70,8 +70,11 @@ def _counts(run: Record) -> bool:
 
 
 def _latest(records: Iterable[Record], owner: str) -> dict[str, Record]:
+    """Of each owner the record that is latest, or of its runs the one that goes on: others may wait behind it."""
     latest: dict[str, Record] = {}
-    for record in sorted(records, key=lambda one: (one["created_at"], one["id"])):
+    for record in sorted(
+        records, key=lambda one: (one.get("status") == "running", one["created_at"], one["id"])
+    ):
         latest[record[owner]] = record
     return latest
 

@@ -573,3 +573,20 @@ class TestCode:
             '<span class="hl-keyword">let</span> <span class="diff-mark">a = </span>'
             '<span class="diff-mark">&lt;1</span>&gt;;'
         )
+
+
+class TestBoard:
+    def test_a_card_shows_the_run_that_goes_on_rather_than_those_that_wait_behind_it(
+        self, page: Page
+    ) -> None:
+        run = {"task_attempt_id": "a", "run_reason": "codingagent", "started_at": None, "completed_at": None}
+        document = {
+            "tasks": {"t": {"id": "t", "status": "inprogress", "position": 1, "created_at": "1"}},
+            "task_attempts": {"a": {"id": "a", "task_id": "t", "created_at": "1"}},
+            "execution_processes": {
+                "first": {**run, "id": "first", "status": "running", "created_at": "1"},
+                "next": {**run, "id": "next", "status": "queued", "created_at": "2"},
+            },
+        }
+        found = call(page, "tasks/js/board/model.js", "m.columns(x).get('inprogress')", document)
+        assert [(card["run"], card["state"]) for card in found] == [("first", "running")]

@@ -58,6 +58,13 @@ def test_a_card_shows_its_latest_attempt_and_run() -> None:
     )
 
 
+def test_a_card_shows_the_run_that_goes_on_rather_than_those_that_wait_behind_it() -> None:
+    attempts = [record("a", task_id="t", executor="demo")]
+    runs = [run("r1", "a", "running", 1, reason="setupscript"), run("r2", "a", "queued", 2)]
+    card = only_card([task("t", "inprogress")], attempts, runs)
+    assert (card.state, card.started_at) == ("running", MINUTE.format(1))
+
+
 def test_a_development_server_says_nothing_about_the_work() -> None:
     attempts = [record("a", task_id="t", executor="demo")]
     runs = [run("r1", "a", "completed", 1), run("r2", "a", "running", 2, reason="devserver")]

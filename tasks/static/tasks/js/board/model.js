@@ -36,11 +36,15 @@ export function columns(document, moves = new Map()) {
   return found;
 }
 
+const goesOn = (record) => Number(record.status === "running");
+const byAge = (a, b) => goesOn(a) - goesOn(b) || text(a.created_at, b.created_at) || text(a.id, b.id);
+
+/** Of each owner the record that is latest, or of its runs the one that goes on: others may wait behind it. */
 function latest(records, owner) {
   const found = new Map();
   for (const record of records) {
     const other = found.get(record[owner]);
-    if (!other || (text(other.created_at, record.created_at) || text(other.id, record.id)) < 0) found.set(record[owner], record);
+    if (!other || byAge(other, record) < 0) found.set(record[owner], record);
   }
   return found;
 }
