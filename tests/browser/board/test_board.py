@@ -162,6 +162,21 @@ def test_the_keyboard_moves_cards_and_says_so(api: Api, project: str, board: Any
     assert api.tasks(project)["Two"]["status"] == "done"
 
 
+def test_who_stands_on_a_card_that_goes_stands_on_its_neighbour(api: Api, project: str, board: Any) -> None:
+    page = board("One", "Two", "Three")
+    card(page, "Two").get_by_role("link").focus()
+    page.keyboard.press("Delete")
+    page.locator("dialog[open]").wait_for()
+    page.keyboard.press("Enter")
+    expect(card(page, "Three").get_by_role("link")).to_be_focused()
+    for gone, focused in (
+        ("Three", card(page, "One").get_by_role("link")),
+        ("One", page.locator(".cards").first),
+    ):
+        api("DELETE", f"/api/tasks/{api.tasks(project)[gone]['id']}")
+        expect(focused).to_be_focused()
+
+
 def test_changes_leave_focus_typing_and_scroll_alone(api: Api, project: str, board: Any) -> None:
     page = board(*(f"Task {number}" for number in range(12)))
     page.set_viewport_size({"width": 1280, "height": 400})

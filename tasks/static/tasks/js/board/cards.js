@@ -20,8 +20,17 @@ export function drawBoard(board, { shown, extra, carried }) {
     drawCounts(status, cards.length, visible.length);
     drawEmpty(list, cards.length, visible.length);
   }
-  for (const gone of pool.values()) gone.remove();
+  for (const gone of pool.values()) takeAway(gone);
   drawFirst(total);
+}
+
+/** Who stood on the card stands on its neighbour then, not at the top of the page. */
+function takeAway(card) {
+  const list = card.parentElement;
+  const stoodOn = card.contains(document.activeElement);
+  const beside = [card.nextElementSibling, card.previousElementSibling].find((other) => other?.matches(".card"));
+  card.remove();
+  if (stoodOn) (beside ? find(".card-title", beside) : list).focus();
 }
 
 function makeCard() {
