@@ -237,6 +237,15 @@ def test_the_admin_has_output_and_changes_live(
     context.close()
 
 
+# The words that stand on more than one line.
+BROKEN = """(all) => all.map((one) => one.innerText).filter((text, at) => {
+    const range = new Range();
+    range.selectNodeContents(all[at]);
+    const boxes = [...range.getClientRects()].filter(({width}) => width > 1);
+    return Math.min(...boxes.map(({bottom}) => bottom)) <= Math.max(...boxes.map(({top}) => top));
+})"""
+
+
 def test_dialogs_and_menus_too(api: Api, open_context: Any) -> None:
     project = api.project("One")
     task = api.task(project, "Three", labels=["bug"])
@@ -246,7 +255,16 @@ def test_dialogs_and_menus_too(api: Api, open_context: Any) -> None:
         page.locator(f"{menu} > summary").click()
         check_phone(page, menu)
         expect(page.locator(f"{menu} .menu-list")).to_be_in_viewport(ratio=1)
+        assert page.locator(f"{menu} button:visible").evaluate_all(BROKEN) == []
         page.keyboard.press("Escape")
+    api("PATCH", f"/api/tasks/{task}", {"labels": ["long" * 12]})
+    expect(card(page, "Three").locator(".label-chip")).to_have_text("long" * 12)
+    page.keyboard.press("f")
+    expect(page.locator("#filter-list")).to_be_in_viewport(ratio=1)
+    page.keyboard.press("Escape")
+    page.keyboard.press("?")
+    assert page.locator("#shortcuts-help").evaluate("dialog => dialog.offsetWidth") == 390
+    leave_dialog(page)
     page.get_by_role("button", name="New task", exact=True).click()
     check_phone(page, "create")
     leave_dialog(page)
