@@ -162,6 +162,16 @@ def test_the_keyboard_moves_cards_and_says_so(api: Api, project: str, board: Any
     assert api.tasks(project)["Two"]["status"] == "done"
 
 
+def test_arrows_bring_the_whole_column_into_sight(api: Api, project: str, board: Any) -> None:
+    page = board("One")
+    page.set_viewport_size({"width": 900, "height": 600})
+    api.task(project, "Two", status="cancelled")
+    expect(card(page, "Two")).to_be_attached()
+    card(page, "One").get_by_role("link").focus()
+    page.keyboard.press("ArrowRight")
+    expect(page.locator("#column-cancelled")).to_be_in_viewport(ratio=1)
+
+
 def test_who_stands_on_a_card_that_goes_stands_on_its_neighbour(api: Api, project: str, board: Any) -> None:
     page = board("One", "Two", "Three")
     card(page, "Two").get_by_role("link").focus()
