@@ -267,6 +267,14 @@ class TestFinish:
         expect(page.get_by_role("heading", name="Drawn anew")).to_be_visible()
         expect(page.locator("#distance")).to_have_text("1 ahead")
 
+    def test_merge_and_its_ways_are_one_button(self, page: Page, tried: Tried) -> None:
+        open_task(page, tried.task)
+        expect(page.locator("#merge")).to_be_visible()
+        heights = page.locator("#merge-group .button").evaluate_all(
+            "(all) => all.map((one) => one.offsetHeight)"
+        )
+        assert heights[0] == heights[1]
+
     def test_a_key_that_is_still_held_confirms_nothing(self, page: Page, tried: Tried) -> None:
         open_task(page, tried.task)
         page.locator("#merge").focus()
