@@ -457,6 +457,11 @@ class TestTask:
         page.keyboard.press("4")
         expect(page.locator(".history-entry").first).to_be_visible()
         expect(page.locator("#history")).to_contain_text("to In review")
+        page.keyboard.press("s")
+        again = page.get_by_role("dialog")
+        expect(again.get_by_label("Prompt")).to_have_value("")  # a description is no script
+        again.get_by_label("Agent", exact=True).select_option("demo")
+        expect(again.get_by_label("Prompt")).to_have_value("Not begun")
 
     def test_two_attempts_side_by_side(self, page: Page, tried: Tried) -> None:
         open_task(page, tried.task)

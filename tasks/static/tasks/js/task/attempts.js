@@ -116,13 +116,15 @@ export class Attempts {
     prompt.addEventListener("input", () => keepDraft(task.id, prompt.value === usual ? "" : prompt.value));
     const hint = h("p.field-hint");
     const problem = h("div", { role: "alert" });
-    const say = () => setText(hint, executor.value === "script" ? "Run as a shell script in the worktree." : "What the agent is told. It starts as the task's title and description.");
-    executor.addEventListener("change", () => {
+    const suit = () => {
+      const isScript = executor.value === "script";
       // A description is no script: it would only fail.
-      if (executor.value === "script" && prompt.value === usual) prompt.value = "";
-      say();
-    });
-    say();
+      const [others, own] = isScript ? [usual, ""] : ["", usual];
+      if (prompt.value === others) prompt.value = own;
+      setText(hint, isScript ? "Run as a shell script in the worktree." : "What the agent is told. It starts as the task's title and description.");
+    };
+    executor.addEventListener("change", suit);
+    suit();
     const button = h("button.button.button-primary", { type: "submit" }, "Start", h("kbd", {}, "Ctrl ⏎"));
     const fields = [
       h("div.start-row", {},
