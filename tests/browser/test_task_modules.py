@@ -590,3 +590,32 @@ class TestBoard:
         }
         found = call(page, "tasks/js/board/model.js", "m.columns(x).get('inprogress')", document)
         assert [(card["run"], card["state"]) for card in found] == [("first", "running")]
+
+
+class TestForcedColors:
+    """In the colours of the system, as with Windows' contrast themes."""
+
+    SHOWN = """(html) => {
+        document.body.innerHTML = html;
+        const shown = [...document.body.children].map((one) => {
+            const { backgroundColor, borderBottomColor, borderLeftColor, outlineStyle } = getComputedStyle(one);
+            return [backgroundColor, borderBottomColor, borderLeftColor, outlineStyle].join();
+        });
+        document.body.replaceChildren();
+        return shown;
+    }"""
+
+    def test_what_is_said_by_colour_is_still_told_apart(self, page: Page) -> None:
+        kinds = {
+            "status": [
+                f'<i class="status-ring" data-status="{one}"></i>' for one in ("todo", "inprogress", "done")
+            ],
+            "tab": [f'<b class="tab" role="tab" aria-selected="{one}"></b>' for one in ("true", "false")],
+            "switch": [f'<button class="button" aria-pressed="{one}"></button>' for one in ("true", "false")],
+            "line": [f'<p class="log-line {one}"></p>' for one in ("log-stderr", "")],
+        }
+        page.emulate_media(forced_colors="active")
+        for kind, all_of_it in kinds.items():
+            shown = page.evaluate(self.SHOWN, "".join(all_of_it))
+            assert len(set(shown)) == len(all_of_it), (kind, shown)
+        page.emulate_media(forced_colors="none")
