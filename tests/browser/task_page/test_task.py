@@ -520,4 +520,4 @@ class TestTask:
         numbers = page.locator(".log-line:not(.log-system) .log-text").all_inner_texts()
         assert numbers == [str(n) for n in range(101 - len(numbers), 101)]
         assert runs.ended(attempt)["status"] == "completed"
-        expect(page.locator(".attempt .run-state")).to_have_text("To review")
+        expect(page.locator(".attempt .run-state")).to_have_text("Needs review")

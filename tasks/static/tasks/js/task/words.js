@@ -22,7 +22,7 @@ export function attemptState(attempt, runs) {
   const own = runs.filter((run) => run.run_reason !== "devserver");
   const run = own.find((one) => one.status === "running") ?? own.find((one) => one.status === "queued") ?? own.at(-1);
   if (!run) return { state: "queued", words: "Preparing" };
-  if (run.status === "completed" && run.run_reason !== "setupscript") return { state: "review", words: "To review" };
+  if (run.status === "completed" && run.run_reason !== "setupscript") return { state: "review", words: "Needs review" };
   return { state: run.status, words: stateName(run.status) };
 }
 
