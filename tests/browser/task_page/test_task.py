@@ -269,7 +269,7 @@ class TestFinish:
 
     def test_merge_and_its_ways_are_one_button(self, page: Page, tried: Tried) -> None:
         open_task(page, tried.task)
-        expect(page.locator("#merge")).to_be_visible()
+        expect(page.get_by_role("button", name="Merge", exact=True)).to_be_visible()
         heights = page.locator("#merge-group .button").evaluate_all(
             "(all) => all.map((one) => one.offsetHeight)"
         )

@@ -389,9 +389,8 @@ export class DiffFile {
     return h(
       "div.diff-editor", {}, text,
       h("p.diff-comment-foot", {},
-        h("button.button.button-small.button-primary", { type: "button", onclick: save }, "Keep comment"),
-        h("button.button.button-small.button-quiet", { type: "button", onclick: close }, "Cancel"),
-        h("span.field-hint", {}, h("kbd", {}, "Ctrl"), " ", h("kbd", {}, "Enter"))),
+        h("button.button.button-small.button-primary", { type: "button", onclick: save }, "Keep comment", h("kbd", { "aria-hidden": "true" }, "Ctrl ⏎")),
+        h("button.button.button-small.button-quiet", { type: "button", onclick: close }, "Cancel")),
     );
   }
 }

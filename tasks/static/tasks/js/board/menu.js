@@ -26,7 +26,7 @@ export class CardMenu {
     const { status } = this.board.card(id);
     const moves = STATUSES.filter((one) => one !== status).map((one) => this.#item(h("span.status-ring", { dataset: { status: one } }), STATUS_WORDS[one], String(STATUSES.indexOf(one) + 1), () => this.#send(id, one)));
     return [
-      h("a.menu-item", { role: "menuitem", href: `/tasks/${id}/` }, icon("external"), "Open", h("kbd", {}, "↵")),
+      h("a.menu-item", { role: "menuitem", href: `/tasks/${id}/` }, icon("external"), "Open", h("kbd", { "aria-hidden": "true" }, "↵")),
       this.#item(icon("edit"), "Edit", "e", () => this.editor.open(id)),
       this.#item(icon("play"), "Start an agent", "s", () => this.start.open([id])),
       this.#item(icon("select"), this.selection.has(id) ? "Leave out of the selection" : "Select", "x", () => this.selection.toggle(id)),
@@ -43,7 +43,7 @@ export class CardMenu {
       this.menu.hidePopover();
       run();
     };
-    return h(`button.menu-item${extra && `.${extra}`}`, { type: "button", role: "menuitem", onclick: choose }, picture, words, h("kbd", {}, key));
+    return h(`button.menu-item${extra && `.${extra}`}`, { type: "button", role: "menuitem", onclick: choose }, picture, words, h("kbd", { "aria-hidden": "true" }, key));
   }
 
   #send(id, status) {

@@ -125,7 +125,7 @@ export class Attempts {
     };
     executor.addEventListener("change", suit);
     suit();
-    const button = h("button.button.button-primary", { type: "submit" }, "Start", h("kbd", {}, "Ctrl ⏎"));
+    const button = h("button.button.button-primary", { type: "submit" }, "Start", h("kbd", { "aria-hidden": "true" }, "Ctrl ⏎"));
     const fields = [
       h("div.start-row", {},
         h("div.field", {}, h("label", { for: executor.id }, "Agent"), executor),

@@ -84,7 +84,7 @@ export class TaskHead {
     title.value = before.title;
     description.value = before.description;
     const notice = h("div", { role: "alert" });
-    const save = h("button.button.button-primary.button-small", { type: "submit" }, "Save", h("kbd", {}, "Ctrl ⏎"));
+    const save = h("button.button.button-primary.button-small", { type: "submit" }, "Save", h("kbd", { "aria-hidden": "true" }, "Ctrl ⏎"));
     const cancel = h("button.button.button-small.button-quiet", { type: "button", onclick: () => this.#close() }, "Cancel");
     const form = h("form.task-editor", {}, title, description, notice, h("div.row", {}, save, cancel));
     form.addEventListener("submit", (event) => {
