@@ -23,7 +23,7 @@ from events.snapshot import consistent_read
 from tasks import demo, projects
 from tasks.errors import Refused
 from tasks.folders import list_folder
-from tasks.models import ExecutionProcess, Project, Task
+from tasks.models import ExecutionProcess, Project, Task, TaskStatus
 from tasks.permissions import (
     ADD_PROJECT,
     CHANGE_PROJECT,
@@ -92,7 +92,7 @@ def home(request: HttpRequest) -> HttpResponse:
 
 
 def _with_counts(rows: QuerySet[Project]) -> list[Project]:
-    """The projects with `counts` ({status: number of tasks}) and `running` (runs that go on), in three queries."""
+    """The projects with `counts` ([(status, label, tasks)]) and `running` (runs that go on), in three queries."""
     found = list(rows)
     counts: dict[UUID, dict[str, int]] = {project.pk: {} for project in found}
     by_status = Task.objects.filter(project__in=counts).order_by().values_list("project", "status")
@@ -107,8 +107,11 @@ def _with_counts(rows: QuerySet[Project]) -> list[Project]:
         .annotate(number=Count("pk"))
     )
     for project in found:
-        project.counts = counts[project.pk]  # type: ignore[attr-defined]
-        project.total = sum(counts[project.pk].values())  # type: ignore[attr-defined]
+        project.counts = [  # type: ignore[attr-defined]
+            (status.value, status.label, counts[project.pk][status])
+            for status in TaskStatus
+            if status in counts[project.pk]
+        ]
         project.running = running.get(project.pk, 0)  # type: ignore[attr-defined]
     return found
 

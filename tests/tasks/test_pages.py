@@ -87,6 +87,14 @@ def test_a_project_of_others_is_not_there(client: Client) -> None:
     assert b"Other" not in client.get(reverse("home")).content
 
 
+def test_a_list_of_projects_says_what_its_numbers_count(client: Client, project: Project) -> None:
+    assert "No tasks yet" in client.get("/").content.decode()
+    for status in ("cancelled", "todo", "todo"):
+        Task.objects.create(project=project, title="One", status=status)
+    words = re.sub(r"<[^>]*>", "", client.get("/").content.decode())
+    assert re.findall(r"(To do|Done|Cancelled): (\d)", words) == [("To do", "2"), ("Cancelled", "1")]
+
+
 def test_without_the_permission_projects_are_neither_made_nor_changed(
     client: Client, project: Project
 ) -> None:
