@@ -450,6 +450,7 @@ class TestPhone:
         phone.get_by_role("tab", name="Done").click()
         expect(phone.get_by_role("tab", name="Done")).to_have_attribute("aria-selected", "true")
         expect(phone.locator("#column-done")).to_be_in_viewport(ratio=0.9)
+        expect(phone.locator("#column-cancelled").get_by_text("No tasks")).to_be_visible()
         phone.get_by_role("button", name="New task", exact=True).click()
         expect(phone.locator("#create-dialog")).to_be_visible()
         assert phone.evaluate("document.documentElement.scrollWidth") <= 390
