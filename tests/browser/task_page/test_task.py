@@ -463,6 +463,17 @@ class TestTask:
         again.get_by_label("Agent", exact=True).select_option("demo")
         expect(again.get_by_label("Prompt")).to_have_value("Not begun")
 
+    def test_a_window_that_is_low_leaves_the_output_room(self, page: Page, tried: Tried) -> None:
+        open_task(page, tried.task, "?view=log")
+        before = page.viewport_size
+        assert before
+        page.set_viewport_size({"width": 740, "height": 320})
+        box = page.locator("#panel-log").bounding_box()
+        page.locator("#composer textarea").scroll_into_view_if_needed()
+        expect(page.locator("#composer textarea")).to_be_in_viewport(ratio=1)
+        page.set_viewport_size(before)
+        assert box and box["height"] >= 240
+
     def test_two_attempts_side_by_side(self, page: Page, tried: Tried) -> None:
         open_task(page, tried.task)
         expect(page.locator(".attempt")).to_have_count(2)
