@@ -120,11 +120,12 @@ class Api:
         return bool(runs) and all(run["status"] not in ("queued", "running") for run in runs)
 
     def stop(self, project: str) -> None:
-        """Stops what runs in the project."""
+        """Stops what runs in the project, and waits until it has ended: until then its tasks cannot be deleted."""
         for task in self.tasks(project).values():
             for attempt in self("GET", f"/api/task-attempts?task_id={task['id']}"):
                 for run in self("GET", f"/api/processes?task_attempt_id={attempt['id']}"):
                     self("POST", f"/api/processes/{run['id']}/stop")
+                wait_for(lambda id=attempt["id"]: self._ended(id), "the end of what was stopped")
 
     def tasks(self, project: str) -> dict[str, dict[str, Any]]:
         return {task["title"]: task for task in self("GET", f"/api/tasks?project_id={project}")}
