@@ -8,17 +8,18 @@ import { keepWatching } from "./notifications.js";
 /**
  * Events (CustomEvent):
  *  - "change": once a frame, after the document has all changes that have come
- *  - "operation": {op, path, value}: each one, after it was applied
+ *  - "operation": {op, path, value}: each one that fits, after it was taken in
  */
 export class LiveDocument extends EventTarget {
-  #emit = inNextFrame(() => this.dispatchEvent(new CustomEvent("change")));
+  /** Tells of a change in the next frame. */
+  changed = inNextFrame(() => this.dispatchEvent(new CustomEvent("change")));
 
   /** `document` is the state at `cursor`, as the page was rendered; `url` the stream that goes on from there. */
   constructor(url, document, cursor) {
     super();
     this.document = document;
     this.manager = new EventSourceManager(url, { cursor, keepHidden: keepWatching, share: true });
-    this.manager.addEventListener("message", ({ detail }) => detail.type === "message" && this.#apply(JSON.parse(detail.data)));
+    this.manager.addEventListener("message", ({ detail }) => detail.type === "message" && this.apply(JSON.parse(detail.data)));
   }
 
   start() {
@@ -30,16 +31,24 @@ export class LiveDocument extends EventTarget {
     return this.document[name] ?? {};
   }
 
-  #apply(operation) {
+  /** Changes the document by one operation; false where that says nothing about it. Raises PatchError. */
+  take(operation) {
+    this.document = applyPatch(this.document, operation);
+    return true;
+  }
+
+  /** Takes in an operation, as the stream says it; where it does not fit, the document starts over. */
+  apply(operation) {
+    let taken;
     try {
-      this.document = applyPatch(this.document, operation);
+      taken = this.take(operation);
     } catch (error) {
       if (!(error instanceof PatchError)) throw error;
       console.error("A change does not fit this page's copy; it starts over.", operation, error);
       this.manager.restart(null);
       return;
     }
+    if (taken) this.changed();
     this.dispatchEvent(new CustomEvent("operation", { detail: operation }));
-    this.#emit();
   }
 }

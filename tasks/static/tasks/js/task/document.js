@@ -1,38 +1,24 @@
 // One task with its attempts and runs, kept true by the project's stream of changes.
 
-import { EventSourceManager } from "../../../events/event-source-manager.js";
-import { applyPatch, PatchError } from "../../../events/patch-document.js";
-import { inNextFrame } from "../dom.js";
-import { justEnded, keepWatching } from "../notifications.js";
+import { LiveDocument } from "../live.js";
 
 const TABLES = ["projects", "tasks", "task_attempts", "execution_processes"];
 const byAge = (a, b) => (a.created_at < b.created_at ? -1 : a.created_at > b.created_at ? 1 : a.id < b.id ? -1 : 1);
 
-/**
- * Events: "change", once a frame, after the records have all changes that have come; "ended" {id}, when a run
- * of any task of the project has just ended.
- */
-export class TaskDocument extends EventTarget {
+/** Operations on records of other tasks are told as the others are, but change nothing here. */
+export class TaskDocument extends LiveDocument {
   #removed = new Set();
-  #emit = inNextFrame(() => this.dispatchEvent(new CustomEvent("change")));
 
   /** @param {object} state what the page was rendered from, with its `cursor` */
   constructor({ cursor, task, project, attempts, processes }) {
-    super();
-    this.taskId = task.id;
-    this.document = {
+    const document = {
       projects: { [project.id]: project },
       tasks: { [task.id]: task },
       task_attempts: byId(attempts),
       execution_processes: byId(processes),
     };
-    this.manager = new EventSourceManager(`/api/events/?project_id=${project.id}`, { cursor, keepHidden: keepWatching, share: true });
-    this.manager.addEventListener("message", ({ detail }) => detail.type === "message" && this.apply(JSON.parse(detail.data)));
-  }
-
-  start() {
-    this.manager.start();
-    return this;
+    super(`/api/events/?project_id=${project.id}`, document, cursor);
+    this.taskId = task.id;
   }
 
   /** The task's record, or null once it is deleted or no longer to be seen. */
@@ -62,25 +48,12 @@ export class TaskDocument extends EventTarget {
     return this.document.execution_processes[id] ?? null;
   }
 
-  /** One operation of the stream; those on records of other tasks change nothing here. */
-  apply(operation) {
-    try {
-      if (operation.path === "") this.document = this.#narrowed(operation.value ?? {});
-      else if (this.#concerns(operation)) this.document = applyPatch(this.document, operation);
-      else return this.#tellEnd(operation);
-    } catch (error) {
-      if (!(error instanceof PatchError)) throw error;
-      console.error("A change does not fit this page's copy; it starts over.", operation, error);
-      return this.manager.restart(null);
-    }
+  take(operation) {
+    if (operation.path === "") this.document = this.#narrowed(operation.value ?? {});
+    else if (!this.#concerns(operation)) return false;
+    else super.take(operation);
     if (operation.op === "remove") this.#removed.add(operation.path);
-    this.#emit();
-    return this.#tellEnd(operation);
-  }
-
-  #tellEnd(operation) {
-    const id = justEnded(operation);
-    if (id) this.dispatchEvent(new CustomEvent("ended", { detail: { id } }));
+    return true;
   }
 
   /** Takes in a record that a request answered with, so that the page need not wait for the stream to say it. */
@@ -88,7 +61,7 @@ export class TaskDocument extends EventTarget {
     const known = this.document[table][record.id];
     if (known ? known.updated_at >= record.updated_at : this.#removed.has(`/${table}/${record.id}`)) return;
     this.document[table][record.id] = record;
-    this.#emit();
+    this.changed();
   }
 
   #concerns({ op, path, value }) {

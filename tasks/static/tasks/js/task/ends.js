@@ -2,14 +2,15 @@
 // be the only one of the browser that stays connected while hidden.
 
 import { api } from "../api.js";
-import { tell } from "../notifications.js";
+import { justEnded, tell } from "../notifications.js";
 import { stateName } from "./words.js";
 
 export function tellOfEnds(document) {
-  document.addEventListener("ended", async ({ detail }) => {
-    if (globalThis.document.visibilityState === "visible" && globalThis.document.hasFocus()) return;
+  document.addEventListener("operation", async ({ detail }) => {
+    const id = justEnded(detail);
+    if (!id || (globalThis.document.visibilityState === "visible" && globalThis.document.hasFocus())) return;
     // Without the record nothing can be told; the board shows the end all the same.
-    const found = await look(document, detail.id).catch(() => null);
+    const found = await look(document, id).catch(() => null);
     if (found?.run.run_reason !== "codingagent") return;
     const { run, task } = found;
     const words = run.status === "completed" ? "The agent is done: ready for review" : stateName(run.status);
