@@ -10,11 +10,12 @@ import nh3
 from django.utils.html import escape
 from django.utils.safestring import SafeString, mark_safe
 from markdown_it import MarkdownIt
+from markdown_it.rules_core import StateCore
 
 from tasks.board import highlight
 
 TAGS: Final = {
-    "p", "br", "hr", "h1", "h2", "h3", "h4", "h5", "h6", "strong", "em", "s", "code", "pre", "span",
+    "p", "br", "hr", "h2", "h3", "h4", "h5", "h6", "strong", "em", "s", "code", "pre", "span",
     "blockquote", "ul", "ol", "li", "a", "table", "thead", "tbody", "tr", "th", "td",
 }  # fmt: skip
 ATTRIBUTES: Final = {"a": {"href", "title"}, "span": {"class"}, "code": {"class"}, "ol": {"start"}}
@@ -38,8 +39,16 @@ def _line(text: str, runs: list[highlight.Run]) -> str:
     return "".join(parts) + escape(units[at * 2 :].decode("utf-16-le", "surrogatepass"))
 
 
+def _lower_headings(state: StateCore) -> None:
+    """The page has its own first heading."""
+    for token in state.tokens:
+        if token.type in ("heading_open", "heading_close"):
+            token.tag = f"h{min(int(token.tag[1]) + 1, 6)}"
+
+
 _parser = MarkdownIt("commonmark", {"html": False, "breaks": True, "highlight": _coloured})
 _parser.enable(["table", "strikethrough"])
+_parser.core.ruler.push("lower_headings", _lower_headings)
 
 
 def render(text: str) -> SafeString:

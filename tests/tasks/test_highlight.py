@@ -100,9 +100,12 @@ class TestMarkdown:
             assert danger not in html
 
     def test_what_people_write(self) -> None:
-        html = markdown.render("# T\n\n- a\n- ~~b~~\n\n|x|\n|-|\n|1|\n\n[d](https://example.com)\nnext")
+        html = markdown.render(
+            "# T\n\n###### U\n\n- a\n- ~~b~~\n\n|x|\n|-|\n|1|\n\n[d](https://example.com)\nnext"
+        )
         for part in (
-            "<h1>T</h1>",
+            "<h2>T</h2>",
+            "<h6>U</h6>",
             "<li>a</li>",
             "<s>b</s>",
             "<td>1</td>",
