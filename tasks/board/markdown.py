@@ -46,9 +46,21 @@ def _lower_headings(state: StateCore) -> None:
             token.tag = f"h{min(int(token.tag[1]) + 1, 6)}"
 
 
+BOXES: Final = {"[ ] ": "☐ ", "[x] ": "☑ ", "[X] ": "☑ "}
+
+
+def _draw_boxes(state: StateCore) -> None:
+    """Of lists of things to do, as they are written elsewhere. To see, not to tick."""
+    for item, token in zip(state.tokens, state.tokens[2:], strict=False):
+        if item.type == "list_item_open" and token.children and token.children[0].type == "text":
+            text = token.children[0].content
+            token.children[0].content = BOXES.get(text[:4], text[:4]) + text[4:]
+
+
 _parser = MarkdownIt("commonmark", {"html": False, "breaks": True, "highlight": _coloured})
 _parser.enable(["table", "strikethrough"])
 _parser.core.ruler.push("lower_headings", _lower_headings)
+_parser.core.ruler.push("draw_boxes", _draw_boxes)
 
 
 def render(text: str) -> SafeString:

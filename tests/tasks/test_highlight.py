@@ -101,11 +101,14 @@ class TestMarkdown:
 
     def test_what_people_write(self) -> None:
         html = markdown.render(
-            "# T\n\n###### U\n\n- a\n- ~~b~~\n\n|x|\n|-|\n|1|\n\n[d](https://example.com)\nnext"
+            "# T\n\n###### U\n\n- a\n- ~~b~~\n- [x] done\n- [ ] *open*\n\n[ ] no list\n\n|x|\n|-|\n|1|\n\n[d](https://example.com)\nnext"
         )
         for part in (
             "<h2>T</h2>",
             "<h6>U</h6>",
+            "<li>☑ done</li>",
+            "☐ <em>open</em>",
+            "<p>[ ] no list</p>",
             "<li>a</li>",
             "<s>b</s>",
             "<td>1</td>",
