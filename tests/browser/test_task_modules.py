@@ -518,7 +518,7 @@ class TestLogStream:
     ("exit_code", "told"),
     [
         (3, "Agent was not started, because the setup script failed (exit code 3)."),
-        (None, "Agent could not be started or did not finish. The last lines of its output say more."),
+        (None, "Agent could not be started or did not finish. The last lines of its output may say more."),
     ],
 )
 def test_only_a_setup_script_that_ran_is_said_to_have_failed(

@@ -210,11 +210,12 @@ def test_search_and_filter_narrow_the_board_and_stay_in_the_address(
     api: Api, project: str, board: Any
 ) -> None:
     page = board("Apple pie", "Pear tart")
-    api.task(project, "Apple wine", labels=["drink"], description="from cider")
+    api.task(project, "Apple wine", labels=["week 10", "drink", "week 9"], description="from cider")
     page.keyboard.press("/")
     page.keyboard.type("apple")
     expect_titles(page, "todo", ["Apple pie", "Apple wine"])
     page.locator("#filter-menu summary").click()
+    expect(page.locator("#filter-list")).to_contain_text(re.compile("drink.*week 9.*week 10", re.DOTALL))
     page.locator("#filter-list").get_by_role("button", name="drink").click()
     expect_titles(page, "todo", ["Apple wine"])
     expect(page.locator(".filter-matches")).to_have_text("1 of 3")

@@ -4,6 +4,8 @@ import { find, h, icon } from "../dom.js";
 import { shortcut } from "../shortcuts.js";
 import { STATE_WORDS } from "./model.js";
 
+/** As people sort: "week 2" before "week 10", capitals among the others. */
+const BY_NAME = new Intl.Collator(undefined, { numeric: true }).compare;
 const KINDS = { label: "Label", agent: "Agent", state: "State" };
 
 export class Filter extends EventTarget {
@@ -102,7 +104,7 @@ export class Filter extends EventTarget {
   #drawMenu() {
     const all = [...this.board.columns.values()].flat();
     const sections = Object.entries(KINDS).map(([kind, title]) => {
-      const values = [...new Set([...all.flatMap((card) => valuesOf(card, kind)), ...this.#chosen.get(kind)])].sort();
+      const values = [...new Set([...all.flatMap((card) => valuesOf(card, kind)), ...this.#chosen.get(kind)])].sort(BY_NAME);
       return values.length ? [h("p.menu-title", {}, title), ...values.map((value) => this.#item(kind, value, all))] : [];
     });
     const items = sections.flat();

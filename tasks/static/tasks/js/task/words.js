@@ -42,7 +42,7 @@ export function endNotice(run, runs) {
     return { tone: "red", text: `${name} was not started, because the setup script failed${exitOf(setup)}.`, look: setup };
   }
   const how = run.exit_code === null ? " could not be started or did not finish" : ` failed${exitOf(run)}`;
-  return { tone: "red", text: `${name}${how}. The last lines of its output say more.`, look: null };
+  return { tone: "red", text: `${name}${how}. The last lines of its output may say more.`, look: null };
 }
 
 const exitOf = (run) => (run.exit_code ? ` (${endOf(run)})` : "");
