@@ -68,7 +68,8 @@ def _claude_block(block: dict[str, Any], role: str) -> Entry | None:
 
 def _claude_result(said: dict[str, Any]) -> Iterator[Entry]:
     if said.get("is_error") or str(said.get("subtype", "")).startswith("error"):
-        yield entry("error", str(said.get("result") or said.get("subtype")))
+        told = said.get("result") or "\n".join(said.get("errors") or ())
+        yield entry("error", str(told or said.get("subtype")))
     usage = said.get("usage") or {}
     cached = usage.get("cache_read_input_tokens", 0) + usage.get("cache_creation_input_tokens", 0)
     yield entry(

@@ -116,10 +116,14 @@ def test_opencode() -> None:
     assert [one["text"] for one in found[8:]] == ["The model is overloaded.", "MessageAbortedError"]
 
 
-def test_an_error_result_of_claude_is_an_error() -> None:
-    line = '{"type":"result","subtype":"error_max_turns","is_error":true,"usage":{}}'
+@pytest.mark.parametrize(
+    ("rest", "told"),
+    [("", "error_max_turns"), ('"errors":["No conversation found"],', "No conversation found")],
+)
+def test_an_error_result_of_claude_is_an_error(rest: str, told: str) -> None:
+    line = '{"type":"result","subtype":"error_max_turns","is_error":true,' + rest + '"usage":{}}'
     found = conversation.normalise({"type": "stdout", "content": line, "timestamp": STAMP}, "claude")
-    assert [(one["kind"], one["text"]) for one in found[:1]] == [("error", "error_max_turns")]
+    assert [(one["kind"], one["text"]) for one in found[:1]] == [("error", told)]
 
 
 @pytest.mark.parametrize("style", ["text", ""])
