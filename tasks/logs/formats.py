@@ -166,7 +166,8 @@ def _codex_call(item: dict[str, Any]) -> Entry | None:
 
 
 def _codex_outcome(item: dict[str, Any]) -> dict[str, Any]:
-    return {"id": item["id"], "is_error": item.get("status") == "failed" or bool(item.get("exit_code"))}
+    refused = item.get("status") in ("failed", "declined")
+    return {"id": item["id"], "is_error": refused or bool(item.get("exit_code"))}
 
 
 def _codex_answer(item: dict[str, Any]) -> str:

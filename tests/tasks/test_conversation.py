@@ -126,6 +126,13 @@ def test_an_error_result_of_claude_is_an_error(rest: str, told: str) -> None:
     assert [(one["kind"], one["text"]) for one in found[:1]] == [("error", told)]
 
 
+def test_a_command_that_codex_may_not_run_has_failed() -> None:
+    item = '{"id":"item_1","type":"command_execution","command":"x","exit_code":null,"status":"declined"}'
+    line = '{"type":"item.completed","item":' + item + "}"
+    found = conversation.normalise({"type": "stdout", "content": line, "timestamp": STAMP}, "codex")
+    assert [one["result"] for one in found] == [{"id": "item_1", "is_error": True}]
+
+
 @pytest.mark.parametrize("style", ["text", ""])
 def test_other_output_is_raw(style: str) -> None:
     assert {one["kind"] for one in entries("claude", style)} == {"raw"}
