@@ -25,6 +25,8 @@ from tasks.logs.formats import READERS, Entry, entry
 _HEAD_BYTES: Final = 256 * 1024
 # It becomes an argument of the agent's next run, so it must not look like an option.
 _SESSION: Final = re.compile(r"\w[\w.-]{0,249}")
+# A surrogate without its other half, which JavaScript writes where it has cut a text in the middle of a character.
+_HALF: Final = re.compile(r"(\\\\|\\u[dD][89abAB]\w\w\\u[dD][c-fC-F]\w\w)|\\u[dD][89a-fA-F]\w\w")
 
 
 def normalise(record: dict[str, Any], style: str) -> list[Entry]:
@@ -69,8 +71,10 @@ def _whole_lines(head: bytes) -> Iterator[str]:
 
 def _of_line(content: str, style: str) -> list[Entry] | None:
     reader = READERS.get(style)
-    said = _json(content)
-    if reader is None or not said:
+    if reader is None:
+        return None
+    said = _json(content) or _json(_HALF.sub(lambda found: found[1] or r"\ufffd", content))
+    if not said:
         return None
     try:
         found = reader(said)

@@ -133,6 +133,13 @@ def test_a_command_that_codex_may_not_run_has_failed() -> None:
     assert [one["result"] for one in found] == [{"id": "item_1", "is_error": True}]
 
 
+def test_a_text_that_was_cut_in_the_middle_of_a_character_is_shown() -> None:
+    text = r"half \ud83d, and \uDE00 of \ud83d\ude00, not \\ud83d"
+    line = '{"type":"assistant","message":{"role":"assistant","content":"' + text + '"}}'
+    found = conversation.normalise({"type": "stdout", "content": line, "timestamp": STAMP}, "claude")
+    assert [one["text"] for one in found] == ["half \ufffd, and \ufffd of \U0001f600, not \\ud83d"]
+
+
 @pytest.mark.parametrize("style", ["text", ""])
 def test_other_output_is_raw(style: str) -> None:
     assert {one["kind"] for one in entries("claude", style)} == {"raw"}
