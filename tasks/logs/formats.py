@@ -34,6 +34,8 @@ def _claude(said: dict[str, Any]) -> list[Entry] | None:
             return [entry("system", f"Session {said['session_id']}, model {said.get('model', 'unknown')}")]
         case "system" if said.get("subtype") == "thinking_tokens":
             return []
+        case "rate_limit_event" if said["rate_limit_info"]["status"] == "allowed":
+            return []
         case "assistant" | "user":
             return _claude_message(said["message"])
         case "result":

@@ -140,6 +140,13 @@ def test_a_text_that_was_cut_in_the_middle_of_a_character_is_shown() -> None:
     assert [one["text"] for one in found] == ["half \ufffd, and \ufffd of \U0001f600, not \\ud83d"]
 
 
+@pytest.mark.parametrize(("status", "kinds"), [("allowed", []), ("rejected", ["raw"])])
+def test_that_claude_is_within_its_limits_is_no_entry(status: str, kinds: list[str]) -> None:
+    line = '{"type":"rate_limit_event","rate_limit_info":{"status":"' + status + '"}}'
+    found = conversation.normalise({"type": "stdout", "content": line, "timestamp": STAMP}, "claude")
+    assert [one["kind"] for one in found] == kinds
+
+
 @pytest.mark.parametrize("style", ["text", ""])
 def test_other_output_is_raw(style: str) -> None:
     assert {one["kind"] for one in entries("claude", style)} == {"raw"}
