@@ -142,6 +142,16 @@ def read_diff(user: User, attempt_id: UUID | str, file: str | None = None) -> li
     return diffs.of_attempt(attempt) if file is None else diffs.one_file(attempt, file)
 
 
+def read_patch(user: User, attempt_id: UUID | str, file: str | None = None) -> bytes:
+    """The same for `git apply`."""
+    attempt = permissions.get_attempt(user, uuid(attempt_id))
+    if file is None:
+        return diffs.patch(attempt)
+    # Of a file that was renamed both names.
+    names = {name for record in diffs.one_file(attempt, file) for name in (file, record["old_path"]) if name}
+    return diffs.patch(attempt, *names) if names else b""
+
+
 def find_run(user: User, process_id: UUID | str) -> ExecutionProcess:
     return permissions.get_process(user, uuid(process_id))
 

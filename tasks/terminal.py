@@ -51,28 +51,6 @@ def run_line(run: Record) -> str:
     return f"{run['id']}  {run['run_reason']:<13}  {run['status']}{code}"
 
 
-def diff_text(record: Record) -> str:
-    """One file's difference as `git apply` reads it; a line of words where there are no hunks.
-
-    Records carry no modes, so a new file is given the usual one.
-    """
-    new, old = record["file"], record["old_path"] or record["file"]
-    lines = [f"diff --git a/{old} b/{new}"]
-    if record["change"] == "renamed":
-        lines += [f"rename from {old}", f"rename to {new}"]
-    elif record["change"] in ("added", "deleted"):
-        lines.append(f"{'new' if record['change'] == 'added' else 'deleted'} file mode 100644")
-    if record["omitted"]:
-        lines.append(f"({record['omitted'].replace('_', ' ')}: {diff_stat(record)})")
-    elif record["diff"]:
-        lines.append("--- /dev/null" if record["change"] == "added" else f"--- a/{old}")
-        lines.append("+++ /dev/null" if record["change"] == "deleted" else f"+++ b/{new}")
-        lines.append(record["diff"].rstrip("\n"))
-    elif record["change"] == "mode":
-        lines.append("(changed mode)")
-    return "\n".join(lines)
-
-
 def diff_stat(record: Record) -> str:
     name = record["file"] if not record["old_path"] else f"{record['old_path']} => {record['file']}"
     return f"+{record['additions']} -{record['deletions']}  {record['change']:<8}  {one_line(name)}"

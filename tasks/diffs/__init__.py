@@ -7,7 +7,7 @@ from typing import Any
 from django.conf import settings
 
 from events.messages import FileDiff
-from tasks import git, scratch
+from tasks import git, scratch, snapshots
 from tasks.diffs import source
 from tasks.diffs.live import poke
 from tasks.diffs.log import GIT_SECONDS, limits
@@ -15,7 +15,7 @@ from tasks.diffs.tracker import Limits, Tracker
 from tasks.errors import Refused
 from tasks.models import TaskAttempt
 
-__all__ = ["of_attempt", "one_file", "poke"]
+__all__ = ["of_attempt", "one_file", "patch", "poke"]
 
 
 @git.at_most(GIT_SECONDS)
@@ -31,6 +31,20 @@ def one_file(attempt: TaskAttempt, file: str) -> list[dict[str, Any]]:
     # Only git can tell which deleted file a new one was, and only by looking at all of them.
     found = _records(attempt, Limits(file=largest, total=sys.maxsize))
     return [record.as_dict() for record in found if record.file == file]
+
+
+@git.at_most(GIT_SECONDS)
+def patch(attempt: TaskAttempt, *files: str) -> bytes:
+    """What `git apply` takes, of these files or of all: with the modes and the bytes that records lack."""
+    found = source.of(attempt)
+    if not found.base:
+        return b""
+    options = ["-r", "--patch", "--binary", "--find-renames", "--no-ext-diff", "--no-textconv"]
+    try:
+        tree = found.tip or snapshots.take(found.folder).tree
+        return git.run("diff-tree", *options, found.base, tree, "--", *files, cwd=found.folder).stdout
+    except git.GitError as error:
+        raise Refused(f"git cannot compute the diff: {error.reason}", 409) from error
 
 
 def _records(attempt: TaskAttempt, limit: Limits) -> Iterator[FileDiff]:

@@ -185,9 +185,11 @@ class Command(BaseCommand):
         return None
 
     def diff(self, user: User, options: dict[str, Any]) -> None:
-        shape = terminal.diff_stat if options["stat"] else terminal.diff_text
+        if not options["stat"] and not options["json"]:
+            sys.stdout.buffer.write(actions.read_patch(user, options["attempt"], options["file"]))
+            return
         for record in actions.read_diff(user, options["attempt"], options["file"]):
-            self._show(record, shape, options)
+            self._show(record, terminal.diff_stat, options)
 
     def stop(self, user: User, options: dict[str, Any]) -> None:
         self._show(actions.stop(user, options["process"]), terminal.run_line, options)
