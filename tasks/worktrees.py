@@ -219,6 +219,9 @@ def _copy(repo: Path, source: Path, worktree: Path) -> str | None:
         return None
     if not goal.parent.resolve().is_relative_to(worktree.resolve()):
         return f"Not copied: {name} (a link leads it out of the worktree)"
-    goal.parent.mkdir(parents=True, exist_ok=True)
-    shutil.copy2(real, goal)
+    try:
+        goal.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(real, goal)
+    except (FileExistsError, NotADirectoryError, PermissionError) as error:
+        return f"Not copied: {name} ({error.strerror})"
     return None

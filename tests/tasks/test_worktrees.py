@@ -149,6 +149,20 @@ class TestCopyFiles:
         assert made.path.joinpath(".env").exists()
         assert made.notes[0].startswith("Not copied: ./ (it is no pattern")
 
+    def test_what_the_branch_has_a_file_in_place_of_is_not_copied(self, repository: Path) -> None:
+        (repository / "conf").write_text("a file")
+        plain(repository, "add", "conf")
+        plain(repository, "commit", "-q", "-m", "a file")
+        (repository / "conf").unlink()
+        (repository / "conf/deep").mkdir(parents=True)
+        (repository / "conf/inside").write_text("secret")
+        (repository / "conf/deep/inside").write_text("secret")
+        made = worktrees.create(project_on(repository, copy_files="conf\n"), uuid4(), "x", "main")
+        assert made.notes == (
+            "Not copied: conf/inside (File exists)",
+            "Not copied: conf/deep/inside (Not a directory)",
+        )
+
     def test_no_link_of_the_worktree_leads_a_copy_out_of_it(self, repository: Path, tmp_path: Path) -> None:
         outside = tmp_path / "outside"
         outside.mkdir()
