@@ -9,7 +9,7 @@ import sys
 def main() -> None:
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "vibe.settings")
     from django.core.management import execute_from_command_line
-    from django.db import OperationalError, ProgrammingError
+    from django.db import OperationalError, ProgrammingError, connection
 
     from vibe.environment import BadSetting
 
@@ -25,6 +25,10 @@ def main() -> None:
     except (OperationalError, ProgrammingError) as error:
         # As SQLite says it, and PostgreSQL.
         if not re.search(r"no such table|relation .* does not exist", str(error)):
+            try:
+                connection.ensure_connection()
+            except OperationalError:
+                sys.exit(f"The database cannot be reached: {error}")
             raise
         sys.exit(
             f"The database has not all its tables ({error}). Run `python manage.py migrate`, or `make run`."

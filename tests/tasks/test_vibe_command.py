@@ -151,6 +151,17 @@ def test_a_mistake_is_said_in_one_line(vibe: Site, arguments: list[str], words: 
     assert "Traceback" not in done.stderr and done.stderr.count("\n") == 1
 
 
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [("gone/db", "cannot be reached: unable to open database file"), ("db", "has not all its tables")],
+)
+def test_what_is_wrong_with_the_database_is_said_in_one_line(
+    vibe: Site, tmp_path: Path, name: str, words: str
+) -> None:
+    done = run(["vibe", "projects"], {**vibe.server.env, "DATABASE_URL": f"sqlite:///{tmp_path}/{name}"})
+    assert done.returncode == 1 and words in done.stderr and done.stderr.count("\n") == 1
+
+
 def test_an_executor_that_is_not_there_changes_nothing(vibe: Site) -> None:
     task = vibe.new_task("Not started")
     done = vibe("start", task, "--executor", "nobody")
