@@ -8,6 +8,8 @@ import sys
 
 def main() -> None:
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "vibe.settings")
+    if os.environ.get("NO_COLOR"):  # no-color.org, which Django does not know
+        os.environ.setdefault("DJANGO_COLORS", "nocolor")
     from django.core.management import execute_from_command_line
     from django.db import OperationalError, ProgrammingError, connection
 

@@ -1,6 +1,8 @@
 """`manage.py vibe`, run as scripts run it, beside a running server and without one."""
 
 import json
+import os
+import pty
 import re
 import signal
 import subprocess
@@ -160,6 +162,16 @@ def test_what_is_wrong_with_the_database_is_said_in_one_line(
 ) -> None:
     done = run(["vibe", "projects"], {**vibe.server.env, "DATABASE_URL": f"sqlite:///{tmp_path}/{name}"})
     assert done.returncode == 1 and words in done.stderr and done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("wanted", [True, False])
+def test_colours_are_for_terminals_of_people_who_want_them(vibe: Site, wanted: bool) -> None:
+    terminal, end = pty.openpty()
+    env = {**vibe.server.env, "TERM": "xterm", "NO_COLOR": "" if wanted else "1"}
+    assert Started(["vibe", "task", "show", "seven"], env, [end, end, end]).wait(30) == 1
+    assert (b"\x1b" in os.read(terminal, 1000)) is wanted
+    os.close(end)
+    os.close(terminal)
 
 
 def test_an_executor_that_is_not_there_changes_nothing(vibe: Site) -> None:
