@@ -22,6 +22,8 @@ def main() -> None:
         sys.exit(f"An argument is not UTF-8: {' '.join(sys.argv[1:])!r}")
     try:
         execute_from_command_line(sys.argv)
+    except KeyboardInterrupt:
+        sys.exit(130)
     except BadSetting as error:
         sys.exit(str(error))
     except (OperationalError, ProgrammingError) as error:

@@ -10,9 +10,12 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
+from django.core import management
 
+import manage
 from tests.live import ROOT, LiveServer
 from tests.repositories import git
 from tests.runs import wait_for
@@ -112,6 +115,12 @@ def test_ctrl_c_ends_the_following_and_not_the_run(vibe: Site, tmp_path: Path) -
     may_end.touch()
     followed = vibe("logs", attempt, "--follow")
     assert followed.returncode == 0 and followed.stdout.splitlines()[-1] == "off"
+
+
+def test_ctrl_c_before_anything_has_begun_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(management, "execute_from_command_line", Mock(side_effect=KeyboardInterrupt))
+    with pytest.raises(SystemExit, match="130"):
+        manage.main()
 
 
 def test_tail_and_json(vibe: Site) -> None:
