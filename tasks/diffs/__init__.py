@@ -42,7 +42,9 @@ def patch(attempt: TaskAttempt, *files: str) -> bytes:
     options = ["-r", "--patch", "--binary", "--find-renames", "--no-ext-diff", "--no-textconv"]
     try:
         tree = found.tip or snapshots.take(found.folder).tree
-        return git.run("diff-tree", *options, found.base, tree, "--", *files, cwd=found.folder).stdout
+        # No name steers the terminal that it may be printed on.
+        command = ["-c", "core.quotePath=true", "diff-tree", *options, found.base, tree, "--", *files]
+        return git.run(*command, cwd=found.folder).stdout
     except git.GitError as error:
         raise Refused(f"git cannot compute the diff: {error.reason}", 409) from error
 

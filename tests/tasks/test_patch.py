@@ -25,11 +25,13 @@ def test_git_applies_it_with_what_records_leave_out(
     (place / "latin \n").write_bytes(b"\xe4\n")
     (place / "binary").write_bytes(b"\0\1")
     (place / "link").symlink_to("binary")
+    (place / 'a"\x1b[2J\x9b2J\n+++ b').write_text("steers no terminal\n")
     tree = snapshots.take(place).tree
     if merged:
         attempt = finish.merge(attempt, "merge", admin)
     patch = repository.parent / "patch"
     patch.write_bytes(diffs.patch(attempt))
+    assert b"\x1b" not in patch.read_bytes() and b"\x9b" not in patch.read_bytes()
     plain(repository, "checkout", "-q", attempt.base_commit)
     plain(repository, "apply", "--index", str(patch))
     assert plain(repository, "write-tree").strip() == tree

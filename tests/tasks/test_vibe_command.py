@@ -10,7 +10,6 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-from unittest.mock import Mock
 
 import pytest
 from django.core import management
@@ -118,7 +117,10 @@ def test_ctrl_c_ends_the_following_and_not_the_run(vibe: Site, tmp_path: Path) -
 
 
 def test_ctrl_c_before_anything_has_begun_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(management, "execute_from_command_line", Mock(side_effect=KeyboardInterrupt))
+    def interrupted(arguments: list[str]) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(management, "execute_from_command_line", interrupted)
     with pytest.raises(SystemExit, match="130"):
         manage.main()
 
