@@ -42,7 +42,7 @@ def start_attempt(
     repository = git.check_repository(project.repo_path, settings.VIBE_REPO_ROOTS)
     if branch not in repository.branches:
         raise Refused(f"The repository {repository.path} has no branch {branch!r}.", 422)
-    if prompt is None:
+    if prompt is None or not prompt.strip():
         prompt = f"{task.title}\n\n{task.description}".strip()
     if "\0" in prompt:
         raise Refused("The prompt holds a NUL character, which no program can be given.", 422)

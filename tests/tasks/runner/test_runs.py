@@ -91,10 +91,11 @@ def test_last_words_follow_whole_records_and_are_for_no_other_account() -> None:
     assert os.stat(folder.path).st_mode & 0o077 == 0
 
 
-def test_without_a_prompt_the_agent_gets_title_and_description(task: Task) -> None:
+@pytest.mark.parametrize("prompt", [None, " \n"])
+def test_without_a_prompt_the_agent_gets_title_and_description(task: Task, prompt: str | None) -> None:
     task.description = "In French."
     task.save()
-    assert agent(runner.start_attempt(task, "demo", None, None, None)).prompt == "Say hello\n\nIn French."
+    assert agent(runner.start_attempt(task, "demo", prompt, None, None)).prompt == "Say hello\n\nIn French."
 
 
 def test_setup_then_agent_then_cleanup(
