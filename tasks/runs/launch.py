@@ -149,17 +149,19 @@ def claim(process: ExecutionProcess) -> bool:
         )
 
 
-def end_waiting(process: ExecutionProcess) -> None:
+def end_waiting(process: ExecutionProcess) -> bool:
     """Ends a run that was asked to stop before it started, with the words of whoever asked first. The page and the
-    runner may both be at it: the lock decides, and the second finds that it has ended."""
+    runner may both be at it: the lock decides, and the second finds that it has ended. True for the one that did it."""
     folder = runfiles.folder_of(process.pk)
     lock = folder.acquire()
     if lock is None:
-        return
+        return False
     try:
-        if ExecutionProcess.objects.filter(pk=process.pk, status=ExecutionProcess.Status.QUEUED).exists():
+        waits = ExecutionProcess.objects.filter(pk=process.pk, status=ExecutionProcess.Status.QUEUED).exists()
+        if waits:
             words = f"{stop_words(folder).rstrip('.')} before it started."
             endings.fail(process, words, reason="stopped", kind="system")
+        return waits
     finally:
         os.close(lock)
 

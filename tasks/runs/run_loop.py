@@ -296,11 +296,9 @@ class Runner:
             if not (row.stop_requested_at or over):
                 continue
             if row.status == Status.QUEUED:
-                launch.end_waiting(row)
-                found = True
+                found |= launch.end_waiting(row)
             elif watched and not os.path.exists(watched.folder.stop):
                 launch.ask_to_stop(watched.folder, "Stopped: the attempt is over." if over else "Stopped.")
-                found = True
         return found
 
     def _start_next(self, rows: list[ExecutionProcess]) -> bool:

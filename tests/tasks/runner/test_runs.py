@@ -1,10 +1,12 @@
 """A run from the queue to its record, and what keeps it from starting."""
 
+import errno
 import os
 import threading
 import uuid
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from django.contrib.auth.models import User
@@ -16,6 +18,7 @@ from tasks.errors import Refused
 from tasks.models import ExecutionProcess, Executor, Project, Task, TaskAttempt
 from tasks.runs import endings, launch, run_loop, runfiles, runner
 from tasks.runs.run_loop import Runner
+from tasks.supervision.folder import RunFolder
 from tasks.supervision.records import record
 from tests.repositories import git
 from tests.runs import wait_for
@@ -228,6 +231,26 @@ def _end_in_thread(process: ExecutionProcess) -> None:
         launch.end_waiting(process)
     finally:
         connection.close()
+
+
+@pytest.mark.parametrize("waits", [True, False])
+def test_a_stop_that_cannot_be_carried_out_yet_does_not_keep_the_runner_busy(
+    task: Task, monkeypatch: pytest.MonkeyPatch, waits: bool
+) -> None:
+    attempt = start(task, "never")
+    run = runfiles.folder_of(agent(attempt).pk)
+    attempt.processes.update(
+        status=Status.QUEUED if waits else Status.RUNNING, stop_requested_at=timezone.now()
+    )
+    monkeypatch.setattr(
+        RunFolder, "write", Mock(side_effect=OSError(errno.ENOSPC, "No space left on device"))
+    )
+    held = run.acquire()
+    assert held is not None
+    worker = Runner()
+    worker.recover()
+    assert worker.step() is False
+    os.close(held)
 
 
 def test_runs_above_the_limit_wait_in_order(worker: Runner, task: Task, settings: Any) -> None:
