@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import threading
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -168,7 +169,7 @@ def end_waiting(process: ExecutionProcess) -> bool:
 
 def stop_words(folder: RunFolder) -> str:
     try:
-        return Path(folder.stop).read_text(encoding="utf-8")
+        return Path(folder.stop).read_text(encoding="utf-8") or "Stopped."
     except FileNotFoundError:  # an attempt that is over stops its runs without asking
         return "Stopped."
 
@@ -185,8 +186,10 @@ def write_stop(folder: RunFolder, words: str) -> None:
             return
         finally:
             os.unlink(new)
-    except OSError as error:  # a full disk: the runner tries again
+    except OSError as error:  # a full disk has no room for words, but mostly for an empty file
         logger.error("The stop of %s could not be written: %s", folder.path, error)
+        with suppress(OSError):  # the runner tries again
+            Path(folder.stop).touch(0o600)
 
 
 def signal_stop(folder: RunFolder) -> None:

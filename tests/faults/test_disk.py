@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tasks.runs import launch
 from tasks.supervision.folder import RunFolder
 from tasks.supervision.main import Supervisor
 from tasks.supervision.records import Clock
@@ -104,8 +105,7 @@ def test_a_stop_works_while_the_disk_is_full(small_disk: Path) -> None:
     run.start()
     wait_for(lambda: os.statvfs(small_disk).f_bavail == 0, "the full disk")
     state = run.state()
-    # The request's file needs room of its own, which a folder entry has.
-    os.link(small_disk / "run" / "spec.json", small_disk / "run" / "stop")
+    launch.write_stop(RunFolder(run.folder), "Stopped by ada.")
     wait_for(lambda: is_gone(state["child"]), "the end of the child")
     assert run.finish()["reason"] == "stopped", "without waiting for the disk any more"
 
