@@ -27,6 +27,7 @@ def start(tmp_path: Path, **settings: str) -> Done:
         ("EVENTS_URL", "redis://localhost"),
         ("DEBUG", "perhaps"),
         ("DATABASE_URL", "mysql://localhost/x"),
+        ("DATABASE_URL", "postgres://"),
         ("DATABASE_URL", "sqlite://"),
         ("DATABASE_URL", "sqlite://:memory:"),
         ("VIBE_REPO_ROOTS", "/nowhere/at/all"),
@@ -39,6 +40,7 @@ def start(tmp_path: Path, **settings: str) -> Done:
         ("ALLOWED_HOSTS", "https://board.example.com"),
         ("SECRET_KEY", "short"),
         ("PUBLIC_URL", "board.example.com"),
+        ("PUBLIC_URL", "https://board.example.com?x"),
         ("LOG_LEVEL", "loud"),
     ],
 )

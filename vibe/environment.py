@@ -46,7 +46,7 @@ def number(name: str, default: float, *, least: float, most: float = _MOST) -> f
     except ValueError:
         raise BadSetting(f"{name}={raw!r} is not a number.") from None
     if not least <= value <= most:
-        raise BadSetting(f"{name}={raw!r} is out of range: {least:g} to {most:g}.")
+        raise BadSetting(f"{name}={raw!r} is out of range: {least:.15g} to {most:.15g}.")
     return value
 
 
@@ -70,7 +70,7 @@ def hosts(name: str, default: list[str]) -> list[str]:
 def origin(name: str) -> str:
     """The address of a site, without a path; empty where none is given."""
     raw = text(name, "").rstrip("/")
-    if raw and not re.fullmatch(r"https?://[^/\s]+", raw):
+    if raw and not re.fullmatch(r"https?://[^/?#@\s]+", raw):
         raise BadSetting(f"{name}={raw!r} is not the address of a site, like https://board.example.com.")
     return raw
 
@@ -154,7 +154,8 @@ def database(name: str, default: Path) -> dict[str, object]:
     except Exception as error:  # django-environ raises several unrelated types for one bad URL
         raise BadSetting(f"{name}={raw!r} is not a database URL: {error}") from error
     engine = str(config.get("ENGINE", ""))
-    if not engine.endswith(("sqlite3", "postgresql")):
+    named = config.get("NAME") or config.get("OPTIONS")  # ?service=… names it too
+    if not engine.endswith(("sqlite3", "postgresql")) or not named:
         raise BadSetting(f"{name}={raw!r}: use sqlite:///PATH or postgres://USER:PASSWORD@HOST/NAME.")
     if config.get("NAME") == ":memory:":
         raise BadSetting(f"{name}={raw!r} is a database that each thread has for itself: use sqlite:///PATH.")
