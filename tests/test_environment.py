@@ -37,6 +37,7 @@ def start(tmp_path: Path, **settings: str) -> Done:
         ("VIBE_DATA", "/sys"),
         ("VIBE_DATA", "~nobody-of-this-name/data"),
         ("VIBE_COMPRESS_LOGS_AFTER_HOURS", "99999999"),
+        ("VIBE_DEMO_SECONDS", "soon"),
         ("ALLOWED_HOSTS", "https://board.example.com"),
         ("SECRET_KEY", "short"),
         ("PUBLIC_URL", "board.example.com"),

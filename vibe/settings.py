@@ -15,6 +15,8 @@ VIBE_RUN_TIMEOUT_SECONDS = env.number("VIBE_RUN_TIMEOUT_SECONDS", 86_400, least=
 VIBE_STOP_GRACE_SECONDS = env.number("VIBE_STOP_GRACE_SECONDS", 3, least=0, most=600)
 VIBE_MAX_LOG_BYTES = env.integer("VIBE_MAX_LOG_BYTES", 1024**3, least=1024**2)
 VIBE_DISK_WAIT_SECONDS = env.number("VIBE_DISK_WAIT_SECONDS", 60, least=0)
+# The agent reads it itself; here a bad value stops the start.
+VIBE_DEMO_SECONDS = env.number("VIBE_DEMO_SECONDS", 30, least=0, most=86_400)
 VIBE_COMPRESS_LOGS_AFTER_HOURS = env.number("VIBE_COMPRESS_LOGS_AFTER_HOURS", 24, least=0, most=876_000)
 
 SECRET_KEY = env.secret_key(VIBE_DATA)
