@@ -13,6 +13,7 @@ from django.conf import settings
 from django.db import DEFAULT_DB_ALIAS, DatabaseError, connection, connections
 from django.db.migrations.executor import MigrationExecutor
 
+from events import control
 from tasks import executors
 from tasks.doctor.findings import Finding, Level
 from tasks.models import Project
@@ -166,6 +167,13 @@ def _migrations() -> Finding:
 def server() -> Iterator[Finding]:
     if runner.is_running():
         yield Finding("server", Level.OK, "A server runs on this data folder and starts what is queued.")
+    elif _a_server_answers():
+        yield Finding(
+            "server",
+            Level.WARNING,
+            "A server runs on this data folder, but starts nothing that is queued now.",
+            "The server's log says why.",
+        )
     else:
         yield Finding("server", Level.WARNING, "No server runs on this data folder.", "Start it: make run")
     health = runner.runner.health  # of this process: on the page, that is the server's
@@ -184,6 +192,13 @@ def server() -> Iterator[Finding]:
             f"A process may open {limit} files only; each open stream is one.",
             "Raise it: LimitNOFILE=65536 in the unit file, or ulimit -n 65536.",
         )
+
+
+def _a_server_answers() -> bool:
+    try:
+        return bool(control.ask())
+    except TimeoutError:
+        return True
 
 
 def watches(folder: Path = Path("/proc/sys/fs/inotify")) -> Iterator[Finding]:

@@ -41,6 +41,15 @@ def test_beside_a_running_server_all_is_well(live_server_process: LiveServer) ->
     assert "git version" in found["git"][0]["message"]
 
 
+def test_a_server_whose_runner_crashes_again_and_again_is_not_taken_for_none(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(machine.runner, "is_running", lambda: False)
+    monkeypatch.setattr(machine.control, "ask", lambda: [{"pid": 1, "streams": []}])
+    found = next(machine.server())
+    assert found.level is Level.WARNING and "A server runs" in found.message
+
+
 def test_an_empty_data_folder_wants_migrations_and_a_server(tmp_path: Path) -> None:
     code, found = run_doctor(tmp_path / "new")
     assert code == 1
