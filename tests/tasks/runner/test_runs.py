@@ -6,7 +6,6 @@ import threading
 import uuid
 from pathlib import Path
 from typing import Any
-from unittest.mock import Mock
 
 import pytest
 from django.contrib.auth.models import User
@@ -242,9 +241,11 @@ def test_a_stop_that_cannot_be_carried_out_yet_does_not_keep_the_runner_busy(
     attempt.processes.update(
         status=Status.QUEUED if waits else Status.RUNNING, stop_requested_at=timezone.now()
     )
-    monkeypatch.setattr(
-        RunFolder, "write", Mock(side_effect=OSError(errno.ENOSPC, "No space left on device"))
-    )
+
+    def on_a_full_disk(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(RunFolder, "write", on_a_full_disk)
     held = run.acquire()
     assert held is not None
     worker = Runner()
