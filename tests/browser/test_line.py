@@ -172,18 +172,30 @@ def test_a_hidden_tab_costs_no_connection_and_is_exact_when_shown(api: Api, page
     wait_live(page)
 
 
-ASK = """async () => {
+ASK = """async (path) => {
     const { src } = document.querySelector("script[src$='/tasks/js/app.js']");
     const { api } = await import(src.replace("app.js", "api.js"));
-    const { name, status, message } = await api.get("/api/events/", {timeout: 500}).catch((error) => error);
+    const { name, status, message } = await api.get(path, {timeout: 500}).catch((error) => error);
     return [status, message];
 }"""
 
 
 def test_an_answer_that_breaks_off_is_a_failure_in_words(api: Api, page: Page) -> None:
     open_board(page, api.project())
-    status, words = page.evaluate(ASK)
+    status, words = page.evaluate(ASK, "/api/events/")
     assert status == 0 and words.startswith("The line broke during the answer")
+
+
+def test_who_cannot_know_is_not_told_that_nothing_was_saved(api: Api, page: Page) -> None:
+    open_board(page, api.project())
+    page.route("**/api/slow", lambda route: None)
+    page.route("**/api/proxy", lambda route: route.fulfill(status=504))
+    page.route("**/api/portal", lambda route: route.fulfill(body="<h1>Sign in to the network</h1>"))
+    late = "The server did not answer in time: look whether it was saved."
+    assert page.evaluate(ASK, "/api/slow") == [0, late]
+    assert page.evaluate(ASK, "/api/proxy") == [504, late]
+    status, words = page.evaluate(ASK, "/api/portal")
+    assert status == 200 and words.startswith("Something else answered")
 
 
 @pytest.fixture(scope="module")

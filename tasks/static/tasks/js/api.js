@@ -1,7 +1,7 @@
 // Requests to the REST API with the session's cookie. Every failure is an ApiError in words for a person.
 
 export class ApiError extends Error {
-  /** `status` 0: the server was not reached, and nothing was changed as far as can be known. */
+  /** `status` 0: the server was not reached or did not answer; `message` says whether something may have changed. */
   constructor(status, message, body = null) {
     super(message);
     this.status = status;
@@ -14,6 +14,7 @@ export class ApiError extends Error {
 }
 
 const TIMEOUT = 20_000;
+const LATE = "The server did not answer in time: look whether it was saved.";
 
 /** The cookie's token: the one that the page was rendered with is no longer true after signing in anew elsewhere. */
 function csrfToken() {
@@ -38,7 +39,8 @@ export async function request(method, path, body, { timeout = TIMEOUT, signal } 
     text = await response.text();
   } catch (error) {
     if (signal?.aborted) throw error;
-    throw new ApiError(0, response ? "The line broke during the answer: look whether it was saved." : "The server can't be reached, so nothing was saved.");
+    if (response) throw new ApiError(0, "The line broke during the answer: look whether it was saved.");
+    throw new ApiError(0, error.name === "TimeoutError" ? LATE : "The server can't be reached, so nothing was saved.");
   }
   return answer(response, text);
 }
@@ -50,7 +52,7 @@ function answer(response, text) {
   } catch {
     body = null;
   }
-  if (response.ok) return body;
+  if (response.ok && (body !== null || !text)) return body;
   throw new ApiError(response.status, words(response, body), body);
 }
 
@@ -61,6 +63,8 @@ function words(response, body) {
   if (response.status === 401) return "You are signed out. Sign in again to go on.";
   if (response.status === 403) return "You may not do this. If you signed in anew in another tab, reload this page.";
   if (response.status === 404) return "It is no longer there.";
+  if (response.ok) return "Something else answered in place of the server, so look whether it was saved.";
+  if (response.status === 504) return LATE;
   if (response.status >= 502) return "The server is not ready, so nothing was saved.";
   return `The server refused this (${response.status}).`;
 }
