@@ -93,7 +93,7 @@ class TestChanges:
 
     def test_of_many_files_those_near_the_eye_are_drawn(self, page: Page, runs: Runs) -> None:
         files = scaled(2000, 100)
-        script = f"n=0; while [ $n -lt {files} ]; do printf '1\\n2\\n3\\n%s\\n' $n > f$n; n=$((n+1)); done"
+        script = f"n=0; while [ $n -lt {files} ]; do printf '1\\n2\\n\\n%s\\n' $n > f$n; n=$((n+1)); done"
         task, _ = runs.done(script, "Many files")
         open_task(page, task, "?view=changes")
         expect(page.locator(".diff-summary strong")).to_have_text(f"{files:,} files")
@@ -104,6 +104,11 @@ class TestChanges:
         expect(left.locator(".diff-line")).to_have_count(0)
         assert left.locator(".diff-file-body").evaluate("(body) => parseFloat(body.style.minHeight)") > 80
         assert page.locator(".diff-line").count() < 200
+        first = "getSelection().selectAllChildren(document.querySelector('.diff-line').parentElement)"
+        page.evaluate(first)
+        page.locator("a.diff-tree-row").last.click()
+        expect(left.locator(".diff-line")).to_have_count(4)
+        assert page.evaluate("getSelection().toString()").endswith("1\n2\n\n0\n")
 
     def test_a_file_has_an_address(self, page: Page, changed: tuple[str, Any]) -> None:
         open_task(page, changed[0], "#file=src%2Fapp.py")

@@ -97,6 +97,26 @@ class TestOutput:
         runs.ended(attempt)
         expect(page.locator(".run .run-dot")).to_be_visible()
 
+    def test_who_selects_at_the_end_keeps_it_while_more_is_printed(self, page: Page, runs: Runs) -> None:
+        task = runs.task("Prints on")
+        attempt = runs.start(
+            task, "seq 1 300; printf 'a\n\nb\n'; gate rows; seq 301 400; gate rest; echo over"
+        )
+        open_task(page, task, "?view=log")
+        expect(line(page, "b")).to_be_in_viewport()
+        selected = "getSelection().toString()"
+        page.evaluate("getSelection().selectAllChildren(document.querySelector('.log-scroller .lines'))")
+        before = page.evaluate(selected)
+        assert before.endswith("300\na\n\nb")
+        runs.open_gate("rows")
+        expect(page.locator(".log-end")).to_contain_text("100 new lines")
+        assert page.evaluate(selected).startswith(before)
+        page.locator(".log-end").click()
+        expect(line(page, "400")).to_be_in_viewport()
+        runs.open_gate("rest")
+        expect(line(page, "over")).to_be_in_viewport()
+        runs.ended(attempt)
+
     def test_a_long_line_that_was_opened_stays_open(self, page: Page, runs: Runs) -> None:
         task = runs.task("Prints a long line")
         attempt = runs.start(task, "head -c 20000 /dev/zero | tr '\\0' y; echo; gate on; echo next")

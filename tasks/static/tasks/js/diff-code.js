@@ -65,7 +65,7 @@ export function codeNodes(text, tokens = [], mark) {
   };
   for (const [name, length] of tokens) run(Math.min(at + length, text.length), name);
   run(text.length, "");
-  return nodes;
+  return nodes.length ? nodes : [document.createElement("br")]; // or who copies lines gets none for this one
 }
 
 function span(text, name, marked) {

@@ -4,7 +4,7 @@ import { confirmOn, copyText } from "./controls.js";
 import { place } from "./diff-comments.js";
 import { codeNodes } from "./diff-code.js";
 import { changedParts, ignoreWhitespace, parseDiff, sideBySide } from "./diff-parse.js";
-import { h, icon, reconcile, setText } from "./dom.js";
+import { h, holdsSelection, icon, reconcile, setText } from "./dom.js";
 import { fileHash } from "./places.js";
 
 /** Changed lines above which a file starts folded. */
@@ -62,7 +62,7 @@ export class DiffFile {
   show(shown, height = 0) {
     if (shown === this.shown) return;
     if (!shown) {
-      if (this.editing || this.body.contains(document.activeElement)) return;
+      if (this.editing || this.body.contains(document.activeElement) || holdsSelection(this.body)) return;
       this.body.style.minHeight = `${Math.max(0, height - HEAD)}px`;
       this.table?.remove();
       this.table = null;

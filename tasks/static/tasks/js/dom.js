@@ -124,6 +124,12 @@ function keepFocus(element, move) {
   if (focused && document.activeElement !== focused) focused.focus({ preventScroll: true });
 }
 
+/** Whether the reader has selected something that begins in this element, and may be about to copy it. */
+export function holdsSelection(element) {
+  const { isCollapsed, anchorNode } = getSelection();
+  return !isCollapsed && element.contains(anchorNode);
+}
+
 /** How a page moves to somewhere else: gliding, unless the reader wants no motion. */
 export const glide = () => (matchMedia("(prefers-reduced-motion: reduce)").matches ? "instant" : "smooth");
 

@@ -6,8 +6,10 @@
  * (about 17 million in Firefox), so in a longer list one line is less scroll bar than its height, and the
  * wheel, whose steps would then skip lines, moves `position` itself.
  *
- * The list follows its end while the reader is at the end, and only then.
+ * The list follows its end while the reader is at the end and selects nothing, and only then.
  */
+
+import { holdsSelection } from "./dom.js";
 
 const TALLEST = 12_000_000;
 const OVERSCAN = 10;
@@ -62,6 +64,7 @@ export class LineWindow {
   setTotal(total) {
     if (total === this.total) return;
     if (total < this.total) this.clear();
+    if (holdsSelection(this.list)) this.#follow(false); // or the rows that are selected would go
     this.total = total;
     this.schedule();
   }
@@ -97,6 +100,7 @@ export class LineWindow {
   }
 
   toEnd() {
+    if (holdsSelection(this.list)) getSelection().empty();
     this.#follow(true);
     this.schedule();
   }

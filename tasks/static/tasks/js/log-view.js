@@ -171,6 +171,7 @@ export class LogView {
     const text = h("span.log-text");
     const shown = clip(content);
     renderLine(text, shown);
+    if (!text.textContent) text.append(h("br")); // or who copies lines gets none for this one
     if (shown.length < content.length) {
       const rest = content.length - shown.length;
       const all = () => {
