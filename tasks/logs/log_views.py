@@ -4,6 +4,7 @@ import asyncio
 import json
 import sys
 import threading
+from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import suppress
 from pathlib import Path
@@ -31,6 +32,8 @@ from tasks.supervision.search import matcher
 
 _PROGRAM: Final = Path(__file__).resolve().parent / "log_search.py"
 _MOST_LINES: Final = 5000
+_MOST_BYTES: Final = 4_000_000
+"""Of records in one answer, or one record: a line may have a megabyte, and a page asks for hundreds of lines."""
 _LONGEST_QUERY: Final = 1000
 _searches: Final = threading.BoundedSemaphore(8)
 """Each search is a process of its own."""
@@ -39,7 +42,8 @@ _searches: Final = threading.BoundedSemaphore(8)
 def lines(request: HttpRequest, process_id: UUID) -> HttpResponse:
     """Records by number: `?first=` (from 0; negative counts from the end) and `?count=`.
 
-    `{"first", "total", "cursor", "records"}`; a stream opened with `cursor` gives exactly what follows.
+    `{"first", "total", "cursor", "records"}`; a stream opened with `cursor` gives exactly what follows. Of very long
+    lines fewer come: the first of those that were asked for, or, counted from the end, the last.
     """
     process = _process(request, process_id)
     if isinstance(process, JsonResponse):
@@ -66,18 +70,31 @@ def range_of(process: ExecutionProcess, first: int, count: int) -> dict[str, Any
     folder = runfiles.folder_of(process.pk).path
     index, file = index_of(folder), LogReader(folder)
     total = index.total()
-    first = max(0, total + first) if first < 0 else min(first, total)
-    offset, found = index.offset(first), []
+    from_end = first < 0
+    first = max(0, total + first) if from_end else min(first, total)
+    offset = index.offset(first)
+    found: deque[dict[str, Any]] = deque()
+    sizes: deque[int] = deque()
+    held = 0
     for end, record in runlogs.records(file, offset):
+        if held + end - offset > _MOST_BYTES and found and not from_end:
+            break
         found.append(record)
+        sizes.append(end - offset)
+        held += end - offset
         offset = end
+        while held > _MOST_BYTES and len(found) > 1:
+            found.popleft()
+            held -= sizes.popleft()
+            first += 1
+            count -= 1
         if len(found) == count:
             break
     return {
         "first": first,
         "total": max(total, first + len(found)),
         "cursor": runlogs.cursor_at(process, offset),
-        "records": found,
+        "records": list(found),
     }
 
 

@@ -68,6 +68,22 @@ def test_lines_by_number_from_either_end(as_admin: Client, process: ExecutionPro
     assert lines(as_admin, process, "first=5000&count=1")["records"] == []
 
 
+def test_of_very_long_lines_fewer_come_at_once(
+    as_admin: Client, process: ExecutionProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(log_views, "_MOST_BYTES", 3 * len(record("stdout", "line 10", STAMP)))
+    for query, first in (("first=10&count=50", 10), ("first=-60&count=60", 97), ("first=-60&count=50", 87)):
+        found = lines(as_admin, process, query)
+        assert (found["first"], found["total"]) == (first, 100)
+        assert [one["content"] for one in found["records"]] == [f"line {first + n}" for n in range(3)]
+        following = as_admin.get(f"/api/processes/{process.pk}/logs?after={found['cursor']}&limit=1").json()
+        assert [one["content"] for one in following] == [f"line {first + 3}"][: 97 - first]
+    monkeypatch.setattr(log_views, "_MOST_BYTES", 1)
+    for query, first in (("first=10&count=50", 10), ("first=-60&count=60", 99)):
+        (found,) = lines(as_admin, process, query)["records"]
+        assert found["content"] == f"line {first}"
+
+
 def test_the_cursor_of_lines_is_where_the_next_ones_begin(
     as_admin: Client, process: ExecutionProcess
 ) -> None:
