@@ -141,6 +141,11 @@ def test_signing_out_in_another_tab_is_said(api: Api, server: LiveServer, open_c
     expect(other).to_have_url(f"{server.url}/sign-in/")
     expect(page.locator("#line")).to_have_attribute("data-state", "signedout")
     wait_for(lambda: states(page) == ["signedout"] * 5)
+    page.keyboard.press("c")
+    page.keyboard.type("Words")
+    page.keyboard.press("Enter")
+    expect(page.locator("#create-dialog .field-error")).to_contain_text("You are signed out.")
+    leave_dialog(page)
     page.locator("#line").click()
     expect(page).to_have_url(f"{server.url}/sign-in/?next=%2Fprojects%2F{project}%2F")
 
