@@ -4,7 +4,7 @@ import re
 from typing import Any, NamedTuple
 
 import pytest
-from playwright.sync_api import Page, Route, expect
+from playwright.sync_api import BrowserContext, Page, Route, expect
 
 from tasks import worktrees
 from tests.browser.conftest import RESTING, LateAnswer, check, check_phone, leave_dialog, on_a_phone, stay
@@ -510,11 +510,17 @@ class TestTask:
             check_phone(page, "task")
         page.goto(RESTING)
 
-    def test_a_deleted_task_is_said_to_be_gone(self, page: Page, runs: Runs) -> None:
-        task = runs.task("Short-lived")
-        open_task(page, task)
+    def test_a_deleted_task_is_said_to_be_gone(self, profile: BrowserContext, runs: Runs) -> None:
+        task, _ = runs.done("echo done", "Short-lived")
+        page = profile.new_page()
+        page.clock.install()
+        page.goto(f"/tasks/{task}/")
+        expect(page.locator(".attempt")).to_have_count(1)
         runs.api("DELETE", f"/api/tasks/{task}")
         expect(page.locator("#task-notices")).to_contain_text("deleted")
+        page.clock.run_for(1_000)
+        expect(page.locator("#task")).not_to_have_class(re.compile("is-unstarted"))
+        page.close()
 
     def test_it_is_whole_after_the_server_was_killed(
         self, page: Page, runs: Runs, server: LiveServer

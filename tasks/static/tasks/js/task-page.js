@@ -131,7 +131,7 @@ class TaskPage {
     for (const tab of findAll("[data-tab]")) tab.addEventListener("click", () => this.open({ view: tab.dataset.tab }));
     find("#tabs").addEventListener("keydown", (event) => this.#walkTabs(event));
     NARROW.addEventListener("change", () => this.open({}));
-    setInterval(() => document.visibilityState === "visible" && this.#tick(), TICK);
+    setInterval(() => document.visibilityState === "visible" && this.document.task && this.#tick(), TICK);
   }
 
   #tick() {
