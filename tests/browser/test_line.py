@@ -191,6 +191,12 @@ def test_an_answer_that_breaks_off_is_a_failure_in_words(api: Api, page: Page) -
     assert status == 0 and words.startswith("The line broke during the answer")
 
 
+def test_what_is_gone_is_said_to_be(api: Api, page: Page) -> None:
+    open_board(page, api.project())
+    gone = "/api/tasks/00000000-0000-4000-8000-000000000000"
+    assert page.evaluate(ASK, gone) == [404, "It is no longer there."]
+
+
 def test_who_cannot_know_is_not_told_that_nothing_was_saved(api: Api, page: Page) -> None:
     open_board(page, api.project())
     page.route("**/api/slow", lambda route: None)

@@ -58,11 +58,11 @@ function answer(response, text) {
 
 function words(response, body) {
   if (response.status === 401) return "You are signed out. Sign in again to go on.";
+  if (response.status === 404) return "It is no longer there.";
   const detail = body?.detail;
   if (typeof detail === "string") return detail;
   if (Array.isArray(detail)) return detail.map((one) => `${(one.loc ?? []).at(-1) ?? ""}: ${one.msg}`).join("; ");
   if (response.status === 403) return "You may not do this. If you signed in anew in another tab, reload this page.";
-  if (response.status === 404) return "It is no longer there.";
   if (response.ok) return "Something else answered in place of the server, so look whether it was saved.";
   if (response.status === 504) return LATE;
   if (response.status >= 502) return "The server is not ready, so nothing was saved.";
