@@ -184,10 +184,15 @@ def test_an_address_that_is_none_is_a_failure_that_is_told(task: Task, url: str,
     assert delivery.status == Status.PENDING and words in delivery.error
 
 
-def test_an_answer_in_no_text_encoding_is_a_failure_that_is_told(task: Task, receiver: Receiver) -> None:
+@pytest.mark.parametrize(
+    "headers", [{"Content-Type": "text/plain; charset=hex"}, {"Content-Encoding": "gzip, gzip"}]
+)
+def test_an_answer_is_told_as_it_came_and_neither_decoded_nor_unpacked(
+    task: Task, receiver: Receiver, headers: dict[str, str]
+) -> None:
     webhook = hook(receiver)
     receiver.answer = lambda number: 500
-    receiver.headers = {"Content-Type": "text/plain; charset=hex"}
+    receiver.headers = headers
     projects.change_task(task, {"status": "done"})
     collecting.collect()
     (delivery,) = sending.due(webhook, timezone.now())
