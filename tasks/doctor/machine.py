@@ -5,7 +5,8 @@ import re
 import resource
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -14,7 +15,7 @@ from django.db import DEFAULT_DB_ALIAS, DatabaseError, connection, connections
 from django.db.migrations.executor import MigrationExecutor
 
 from events import control
-from tasks import executors
+from tasks import executors, permissions
 from tasks.doctor.findings import Finding, Level
 from tasks.models import Project
 from tasks.runs import runner
@@ -37,13 +38,15 @@ NETWORK_FILE_SYSTEMS: Final = {
 }
 
 
-def examine_machine() -> list[Finding]:
+def examine_machine(reader: permissions.Caller | None = None) -> list[Finding]:
+    """What the reader may know of it; all where there is none, as for a command."""
+    known = Project.objects.all() if reader is None else permissions.visible_projects(reader)
     findings: list[Finding] = []
-    for check in (git, agents, database, server, watches, disk, projects, settings_in_use):
+    for check in (git, agents, database, server, watches, disk, partial(projects, known), settings_in_use):
         try:
             findings += check()
         except DatabaseError as error:
-            name = check.__name__.replace("_", " ")
+            name = getattr(check, "__name__", "projects").replace("_", " ")
             findings.append(
                 Finding(
                     name,
@@ -237,10 +240,8 @@ def disk() -> Iterator[Finding]:
         yield Finding("disk", Level.WARNING, f"Only {inodes.f_favail} more files can be made there.", advice)
 
 
-def projects() -> Iterator[Finding]:
-    gone = [
-        project for project in Project.objects.all() if not os.path.exists(Path(project.repo_path, ".git"))
-    ]
+def projects(known: Iterable[Project]) -> Iterator[Finding]:
+    gone = [project for project in known if not os.path.exists(Path(project.repo_path, ".git"))]
     for project in gone:
         yield Finding(
             "projects",

@@ -23,7 +23,7 @@ from tasks.doctor import echo, examine_machine, proxy
 def doctor(request: HttpRequest) -> HttpResponse:
     _require_staff(request)
     plan = {"beats": proxy.BEATS, "interval": proxy.INTERVAL, "idle": proxy.default_idle_seconds()}
-    return render(request, "pages/doctor.html", {"findings": examine_machine(), "plan": plan})
+    return render(request, "pages/doctor.html", {"findings": examine_machine(request.user), "plan": plan})
 
 
 # It changes nothing, and a proxy that spoils the check of CSRF is just what it is to tell of.

@@ -78,7 +78,7 @@ def test_of_a_git_that_does_not_work_it_says_so(
 @pytest.mark.django_db
 def test_a_repository_that_cannot_be_reached_is_said() -> None:
     Project.objects.create(name="Far", repo_path=UNREACHABLE, target_branch="main")
-    (finding,) = machine.projects()
+    (finding,) = machine.projects(Project.objects.all())
     assert "'Far' is no longer at" in finding.message
 
 
@@ -121,7 +121,7 @@ def test_the_file_system_is_that_of_the_closest_mount(tmp_path: Path) -> None:
 @pytest.mark.django_db
 def test_a_repository_that_went_away_is_named(tmp_path: Path) -> None:
     Project.objects.create(name="Gone", repo_path=str(tmp_path / "gone"), target_branch="main")
-    (finding,) = machine.projects()
+    (finding,) = machine.projects(Project.objects.all())
     assert finding.level == Level.WARNING and "'Gone'" in finding.message
     assert worst([finding]) == Level.WARNING
 
@@ -135,6 +135,18 @@ def test_the_page_is_for_staff() -> None:
     assert browser.post("/doctor/judge/").status_code == 403
     browser.force_login(User.objects.create_user("editor", is_staff=True))
     assert "git version" in browser.get("/doctor/").content.decode()
+
+
+@pytest.mark.django_db
+def test_the_page_names_no_project_that_its_reader_may_not_see() -> None:
+    Project.objects.create(name="Theirs", repo_path="/nowhere/theirs", target_branch="main")
+    browser = Client()
+    for staff, names in (
+        (User.objects.create_user("editor", is_staff=True), False),
+        (User.objects.create_superuser("root"), True),
+    ):
+        browser.force_login(staff)
+        assert ("theirs" in browser.get("/doctor/").content.decode()) == names
 
 
 def echo(status: int = 200, late: float = 0, **more: Any) -> dict[str, Any]:
