@@ -70,6 +70,17 @@ def test_the_secret_key_is_made_once_and_private(tmp_path: Path) -> None:
     assert key.read_text() == first
 
 
+@pytest.mark.parametrize("is_new", [True, False])
+def test_the_database_is_private_in_a_folder_that_is_open_to_all(tmp_path: Path, is_new: bool) -> None:
+    file = tmp_path / "db.sqlite3"
+    if not is_new:
+        file.write_bytes(b"")
+        file.chmod(0o644)
+    tmp_path.chmod(0o755)
+    environment.database("VIBE_NO_DATABASE", file)
+    assert file.stat().st_mode & 0o777 == 0o600
+
+
 def test_an_empty_secret_key_is_made_anew(tmp_path: Path) -> None:
     key = tmp_path / "secret_key"
     key.touch()

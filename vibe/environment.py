@@ -7,6 +7,7 @@ or empty; a value that does not fit raises BadSetting with a message that quotes
 import os
 import re
 import secrets
+from contextlib import suppress
 from pathlib import Path
 
 import environ
@@ -148,6 +149,7 @@ def _made(key: Path) -> Path:
 def database(name: str, default: Path) -> dict[str, object]:
     raw = text(name, "")
     if not raw:  # not by way of an address, where # and ? and % mean something
+        _keep_private(default)
         return {"ENGINE": "django.db.backends.sqlite3", "NAME": str(default)}
     try:
         config: dict[str, object] = environ.Env.db_url_config(raw)
@@ -160,6 +162,13 @@ def database(name: str, default: Path) -> dict[str, object]:
     if config.get("NAME") == ":memory:":
         raise BadSetting(f"{name}={raw!r} is a database that each thread has for itself: use sqlite:///PATH.")
     return config
+
+
+def _keep_private(file: Path) -> None:
+    """Sessions are in it, and a folder that was there before may be open to all. SQLite's other files get its mode."""
+    with suppress(OSError):  # it is another account's: what is wrong with it shows when it is opened
+        file.touch(0o600)
+        file.chmod(file.stat().st_mode & 0o700)
 
 
 def one_of(name: str, default: str, allowed: list[str]) -> str:
