@@ -19,7 +19,9 @@ from functools import partial
 from http import HTTPStatus
 from typing import Any, Final
 
+from daphne import server as daphne_server
 from daphne.endpoints import build_endpoint_description_strings
+from daphne.http_protocol import HTTPFactory, WebRequest
 from daphne.management.commands.runserver import get_default_application
 from daphne.server import Server as DaphneServer
 from twisted.internet import defer, reactor, tcp
@@ -38,6 +40,8 @@ logger = logging.getLogger("vibe")
 _BODY: Final = "http.response.body"
 _BACKLOG: Final = 4096
 """Connections that may wait to be accepted; the kernel's own limit (net.core.somaxconn) is the same by default."""
+_LARGEST_BODY: Final = 10 * 1024**2
+"""More than Django reads of one. Daphne keeps all of it, and in memory in the end, before anybody asks who sends it."""
 
 # Twisted says "Unknown Status" with some, 422 and 429 among them.
 http.RESPONSES.update({status.value: status.phrase.encode() for status in HTTPStatus})
@@ -76,6 +80,33 @@ def _allow_open_files(wanted: int) -> None:
         wanted = min(wanted, hard)
     if soft != resource.RLIM_INFINITY and soft < wanted:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
+class _Request(WebRequest):
+    """Daphne's, without what any stranger could do by it: fill the disk and the memory."""
+
+    _body_bytes = 0
+
+    def handleContentChunk(self, data: bytes) -> None:
+        self._body_bytes += len(data)
+        if self._body_bytes <= _LARGEST_BODY:
+            super().handleContentChunk(data)
+
+    def process(self) -> Any:
+        if self._body_bytes > _LARGEST_BODY:
+            self.basic_error(413, b"Request Entity Too Large", f"At most {_LARGEST_BODY} bytes.")
+            return None
+        return super().process()
+
+
+class _Factory(HTTPFactory):
+    def buildProtocol(self, addr: Any) -> Any:
+        channel = super().buildProtocol(addr)
+        channel.requestFactory = _Request
+        return channel
+
+
+daphne_server.HTTPFactory = _Factory
 
 
 @implementer(IPushProducer)

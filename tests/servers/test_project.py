@@ -104,6 +104,14 @@ def test_a_stream_passes_all_that_a_page_passes(server, token):
     assert elsewhere.status_code == 400
 
 
+@pytest.mark.parametrize("chunked", [False, True])
+def test_what_a_stranger_sends_is_not_kept_beyond_a_measure(server, chunked):
+    part = b"x" * 1024**2
+    answer = httpx.post(server.url + "/sign-in/", content=iter([part] * 11) if chunked else part * 11)
+    assert answer.status_code == 413
+    assert httpx.post(server.url + "/sign-in/", content=part * 9).status_code == 403
+
+
 def test_signing_out_ends_the_streams_of_that_session(server):
     with httpx.Client(base_url=server.url, follow_redirects=True) as person:
         page = person.get(server.sign_in_link)
