@@ -83,7 +83,8 @@ def _allow_open_files(wanted: int) -> None:
 
 
 class _Request(WebRequest):
-    """Daphne's, without what any stranger could do by it: fill the disk and the memory."""
+    """Daphne's, without what any stranger could do by it: fill the disk and the memory, open WebSockets, which nobody
+    answers here, and say below which path the site lies."""
 
     _body_bytes = 0
 
@@ -96,6 +97,8 @@ class _Request(WebRequest):
         if self._body_bytes > _LARGEST_BODY:
             self.basic_error(413, b"Request Entity Too Large", f"At most {_LARGEST_BODY} bytes.")
             return None
+        for name in (b"Upgrade", b"Daphne-Root-Path"):
+            self.requestHeaders.removeHeader(name)
         return super().process()
 
 

@@ -112,6 +112,12 @@ def test_what_a_stranger_sends_is_not_kept_beyond_a_measure(server, chunked):
     assert httpx.post(server.url + "/sign-in/", content=part * 9).status_code == 403
 
 
+def test_a_wish_for_a_websocket_is_ignored_and_so_is_a_place_of_the_site(server):
+    headers = {"Connection": "Upgrade", "Upgrade": "websocket", "Daphne-Root-Path": "/elsewhere"}
+    answer = httpx.get(server.url + "/", headers=headers)
+    assert (answer.status_code, answer.headers["location"]) == (302, "/sign-in/?next=/")
+
+
 def test_signing_out_ends_the_streams_of_that_session(server):
     with httpx.Client(base_url=server.url, follow_redirects=True) as person:
         page = person.get(server.sign_in_link)
