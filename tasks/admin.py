@@ -1,9 +1,11 @@
-"""The admin: the records with links between them, executors, tokens. Executors are for superusers only."""
+"""The admin: the records with links between them; executors, tokens and accounts, which are for superusers only."""
 
 from typing import Any
 
 import pydantic
 from django.contrib import admin
+from django.contrib.auth.admin import GroupAdmin, UserAdmin
+from django.contrib.auth.models import Group, User
 from django.core.exceptions import ValidationError
 from django.db import IntegrityError
 from django.db.models import Model, QuerySet
@@ -301,6 +303,19 @@ class ApiTokenAdmin(SuperusersOnly):
     @admin.action(description="Revoke the selected tokens")
     def revoke(self, request: HttpRequest, tokens: QuerySet[ApiToken]) -> None:
         tokens.filter(revoked_at=None).update(revoked_at=timezone.now())
+
+
+admin.site.unregister([User, Group])
+
+
+@admin.register(User)
+class AccountAdmin(SuperusersOnly, UserAdmin):
+    """Who may change accounts may be anybody: by a password for another, or one more permission for themselves."""
+
+
+@admin.register(Group)
+class PermissionsAdmin(SuperusersOnly, GroupAdmin):
+    """What is changed here are the permissions of all who are in it."""
 
 
 from tasks.webhooks import admin as _webhooks  # noqa: E402, F401 - its classes build on those above

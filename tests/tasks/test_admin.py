@@ -180,6 +180,12 @@ def test_staff_see_the_changes_that_their_stream_shows(staff: Client, task: Task
     ] == [str(task.pk)]
 
 
+def test_staff_give_nobody_permissions_or_passwords(staff: Client, member: User) -> None:
+    member.user_permissions.set(Permission.objects.all())
+    for path in ("", f"user/{member.pk}/change/", f"user/{member.pk}/password/", "user/add/", "group/add/"):
+        assert staff.get(f"/admin/auth/{path}").status_code in (403, 404), path
+
+
 def test_a_project_of_many_tasks_is_changed(client: Client, project: Project, task: Task) -> None:
     Task.objects.bulk_create(Task(project=project, title=f"Task {number}") for number in range(200))
     form = {"name": "Renamed", "repo_path": project.repo_path, "target_branch": "main"}
