@@ -14,7 +14,7 @@ from tasks import git, projects, snapshots
 from tasks.logs import conversation, runlogs
 from tasks.models import ExecutionProcess, Project, RunReason, Task, TaskAttempt, TaskStatus
 from tasks.runs import runfiles
-from tasks.supervision.folder import RunFolder
+from tasks.supervision.folder import RunFolder, is_number
 
 logger = logging.getLogger("tasks.runner")
 
@@ -49,7 +49,7 @@ def record_end(process: ExecutionProcess, how: dict[str, Any]) -> bool:
             pk=process.pk, status__in=[Status.QUEUED, Status.RUNNING]
         ).update(
             status=status_of(how),
-            exit_code=how.get("exit_code"),
+            exit_code=how["exit_code"] if is_number(how.get("exit_code")) else None,
             after_head_commit=head,
             completed_at=_moment(how.get("ended_at")),
             updated_at=timezone.now(),
@@ -199,4 +199,7 @@ def _worktree(attempt: TaskAttempt) -> Path:
 
 
 def _moment(text: Any) -> Any:
-    return (parse_datetime(text) if isinstance(text, str) else None) or timezone.now()
+    try:
+        return (parse_datetime(text) if isinstance(text, str) else None) or timezone.now()
+    except ValueError:
+        return timezone.now()

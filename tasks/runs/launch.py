@@ -194,7 +194,7 @@ def write_stop(folder: RunFolder, words: str) -> None:
 
 def signal_stop(folder: RunFolder) -> None:
     """Makes the supervisor look at once. It also looks by itself, so a lost signal costs a second at most."""
-    state = folder.read(folder.state)
+    state = folder.read(folder.state, "pid", "start_time")
     if state:
         processes.send((int(state["pid"]), int(state["start_time"])), signal.SIGUSR1)
 

@@ -230,7 +230,7 @@ class Runner:
 
     def _bury(self, process: ExecutionProcess, folder: RunFolder) -> dict[str, Any]:
         """The supervisor died without a word: ends what it left behind, and says so in its place."""
-        state = folder.read(folder.state) or {}
+        state = folder.read(folder.state, "child", "child_start_time") or {}
         marker = f"{launch.RUN_VARIABLE}={process.pk}"
         child, born = state.get("child"), state.get("child_start_time")
         strays = processes.of_run(marker, (child, born) if child and born else None)

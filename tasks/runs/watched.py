@@ -33,7 +33,7 @@ class Watched:
 
 
 def _pidfd(folder: RunFolder) -> int:
-    state = folder.read(folder.state)
+    state = folder.read(folder.state, "pid", "start_time")
     if state is None:
         return -1
     try:

@@ -90,6 +90,31 @@ def test_a_run_whose_supervisor_was_killed_is_interrupted(worker: Runner, task: 
         )
 
 
+@pytest.mark.parametrize(
+    ("name", "forged"),
+    [
+        ("exit.json", '{"reason": "exited", "exit_code": "x", "ended_at": "2026-13-01T00:00:00Z"}'),
+        ("exit.json", '{"exit_code": 1e99, "ended_at": []}'),
+        ("supervisor.json", '{"pid": "x", "child": [], "child_start_time": {}}'),
+        ("supervisor.json", "[" * 100_000),
+        ("supervisor.json", ""),
+    ],
+)
+def test_what_a_run_writes_beside_its_log_holds_up_no_other(task: Task, name: str, forged: str) -> None:
+    process = agent(start(task, "echo never"))
+    ExecutionProcess.objects.filter(pk=process.pk).update(status=Status.RUNNING)
+    folder = runfiles.folder_of(process.pk)
+    folder.make()
+    if forged:
+        Path(folder.file(name)).write_text(forged)
+    else:
+        os.mkfifo(folder.file(name))
+        Path(folder.exit).mkdir()
+    Runner().recover()
+    process.refresh_from_db()
+    assert process.status != Status.RUNNING
+
+
 @pytest.mark.parametrize("leader_lives", [True, False])
 def test_a_session_that_has_the_number_of_an_ended_one_is_left_alone(task: Task, leader_lives: bool) -> None:
     """As after a new start of the machine, which gives the same numbers again."""
