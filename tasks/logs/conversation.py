@@ -21,6 +21,7 @@ from typing import Any, Final
 import orjson
 
 from tasks.logs.formats import READERS, Entry, entry
+from tasks.supervision.folder import at_once
 
 _HEAD_BYTES: Final = 256 * 1024
 # It becomes an argument of the agent's next run, so it must not look like an option.
@@ -46,7 +47,7 @@ def session_of(log: str, style: str) -> str:
     if style not in READERS:
         return ""
     try:
-        with open(log, "rb") as file:
+        with open(log, "rb", opener=at_once) as file:
             head = file.read(_HEAD_BYTES)
     except FileNotFoundError:
         return ""

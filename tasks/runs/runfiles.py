@@ -6,7 +6,7 @@ from uuid import UUID
 import orjson
 from django.conf import settings
 
-from tasks.supervision.folder import RunFolder
+from tasks.supervision.folder import RunFolder, at_once
 from tasks.supervision.logreader import LogReader
 from tasks.supervision.records import Clock, record
 
@@ -23,7 +23,7 @@ def append(folder: RunFolder, kind: str, content: str) -> None:
     """Adds a record for each line to the log of a run that no supervisor writes to. Raises OSError."""
     folder.make()
     end = LogReader(folder.path).end()
-    with open(folder.log, "ab") as file:
+    with open(folder.log, "ab", opener=at_once) as file:
         file.truncate(end)  # a supervisor that was killed may have left half a record
         stamp = max(Clock().stamp(), _last_stamp(folder, end))
         file.write(b"".join(record(kind, line, stamp) for line in content.split("\n")))

@@ -82,7 +82,7 @@ class RunFolder:
         """The JSON object in the file, or None where there is no (whole) one, or one of `numbers` in it is none: a run
         can write here, too, and would hold up all others."""
         try:
-            with open(path, encoding="utf-8", opener=_at_once) as file:
+            with open(path, encoding="utf-8", opener=at_once) as file:
                 found = json.load(file)
         except (FileNotFoundError, NotADirectoryError, IsADirectoryError, ValueError, RecursionError):
             return None
@@ -100,7 +100,7 @@ class RunFolder:
             os.close(descriptor)
 
 
-def _at_once(path: str, flags: int) -> int:
+def at_once(path: str, flags: int) -> int:
     """Opens it also where it is a pipe by now, with nobody at its other end."""
     return os.open(path, flags | os.O_NONBLOCK)
 

@@ -38,7 +38,7 @@ class LogReader:
     def read(self, offset: int, count: int) -> bytes:
         """At most `count` bytes from `offset` on."""
         try:
-            descriptor = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
+            descriptor = os.open(self.path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         except (FileNotFoundError, NotADirectoryError):
             members = self._compressed()
             return members.read(offset, count) if members else b""

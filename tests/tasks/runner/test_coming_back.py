@@ -109,6 +109,7 @@ def test_what_a_run_writes_beside_its_log_holds_up_no_other(task: Task, name: st
         Path(folder.file(name)).write_text(forged)
     else:
         os.mkfifo(folder.file(name))
+        os.mkfifo(folder.log)
         Path(folder.exit).mkdir()
     Runner().recover()
     process.refresh_from_db()
