@@ -11,11 +11,11 @@ WORKERS ?= 4
 $(BIN)/pip:
 	$(PYTHON) -m venv .venv
 
-.venv/installed: requirements.txt | $(BIN)/pip
+.venv/installed: requirements.txt constraints.txt | $(BIN)/pip
 	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements.txt
 	@touch $@
 
-.venv/installed-dev: requirements.txt requirements-dev.txt | $(BIN)/pip
+.venv/installed-dev: requirements.txt requirements-dev.txt constraints.txt | $(BIN)/pip
 	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements-dev.txt
 	@touch $@ .venv/installed
 

@@ -1,15 +1,30 @@
 """A bad setting stops the start with a message that quotes it."""
 
 import os
+import re
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from importlib.metadata import distributions
 from pathlib import Path
 
 import pytest
 
+from tests.live import ROOT
 from tests.zygote import Done, run
 from vibe import environment
+
+
+def test_all_that_is_installed_is_pinned() -> None:
+    """Also what packages bring along: a newer Twisted, say, would be another server."""
+    lists = "requirements.txt", "requirements-dev.txt", "constraints.txt"
+    pins = {
+        (name.replace("_", "-").lower(), version)
+        for file in lists
+        for name, version in re.findall(r"(?m)^([\w.-]+)(?:\[.*\])?==([^;\s]+)", (ROOT / file).read_text())
+    }
+    installed = {(one.name.replace("_", "-").lower(), one.version) for one in distributions()}
+    assert {one for one in installed if one[0] not in ("pip", "setuptools", "wheel")} <= pins
 
 
 def start(tmp_path: Path, **settings: str) -> Done:

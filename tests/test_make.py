@@ -46,7 +46,8 @@ def test_a_second_start_keeps_the_data_and_gives_a_fresh_link(tmp_path: Path) ->
 
 def test_an_environment_that_was_half_made_is_made(tmp_path: Path) -> None:
     shutil.copy(ROOT / "Makefile", tmp_path)
-    (tmp_path / "requirements.txt").touch()
+    for name in ("requirements.txt", "constraints.txt"):
+        (tmp_path / name).touch()
     half = "#!/bin/sh\nmkdir -p .venv/bin; touch .venv/bin/python; "
     for name, rest in (
         ("half", "exit 1"),
