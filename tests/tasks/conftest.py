@@ -6,6 +6,7 @@ from django.test import Client
 
 from tasks.models import Project, Task, TaskAttempt
 from tasks.tokens import issue_token
+from tests.repositories import git, make_repository
 from tests.tasks.attempts import start
 
 
@@ -49,3 +50,12 @@ def as_member(member: User) -> Client:
 @pytest.fixture
 def attempt(task: Task) -> TaskAttempt:
     return start(task)
+
+
+@pytest.fixture
+def with_submodule(repository: Path, tmp_path: Path) -> Path:
+    """The submodule in the working copy."""
+    inner = make_repository(tmp_path / "inner")
+    git(repository, "-c", "protocol.file.allow=always", "submodule", "--quiet", "add", str(inner), "sub")
+    git(repository, "commit", "-q", "-m", "sub")
+    return repository / "sub"

@@ -247,20 +247,17 @@ class TestRebase:
         assert "'agent-idea'" in error.message
 
     def test_submodule_that_would_stay_behind(
-        self, task: Task, repository: Path, admin: User, tmp_path: Path
+        self, task: Task, repository: Path, with_submodule: Path, admin: User
     ) -> None:
-        inner = make_repository(tmp_path / "inner")
-        plain(repository, "-c", "protocol.file.allow=always", "submodule", "-q", "add", str(inner), "sub")
-        plain(repository, "commit", "-q", "-m", "sub")
         attempt = start(task)
         place = folder(attempt)
         plain(place, "-c", "protocol.file.allow=always", "submodule", "-q", "update", "--init")
         commit(place, "a", "1")
-        newer = commit(repository / "sub", "newer", "1")
+        newer = commit(with_submodule, "newer", "1")
         plain(repository, "commit", "-q", "-a", "-m", "newer sub")
         error = refused(repository, lambda: finish.rebase(attempt, admin))
         assert f"git checkout {newer}" in error.message
-        plain(place / "sub", "fetch", "-q", str(repository / "sub"))
+        plain(place / "sub", "fetch", "-q", str(with_submodule))
         plain(place / "sub", "checkout", "-q", newer)
         finish.rebase(attempt, admin)
         assert plain(place, "status", "--porcelain") == ""
@@ -272,15 +269,12 @@ class TestRebase:
         assert plain(place, "status", "--porcelain") == ""
 
     def test_submodule_that_is_not_checked_out_moves_though_git_is_to_recurse(
-        self, task: Task, repository: Path, admin: User, tmp_path: Path
+        self, task: Task, repository: Path, with_submodule: Path, admin: User
     ) -> None:
-        inner = make_repository(tmp_path / "inner")
-        plain(repository, "-c", "protocol.file.allow=always", "submodule", "-q", "add", str(inner), "sub")
-        plain(repository, "commit", "-q", "-m", "sub")
         plain(repository, "config", "submodule.recurse", "true")
         attempt = start(task)
         commit(folder(attempt), "a", "1")
-        commit(repository / "sub", "newer", "1")
+        commit(with_submodule, "newer", "1")
         plain(repository, "commit", "-q", "-a", "-m", "newer sub")
         finish.rebase(attempt, admin)
         assert plain(folder(attempt), "status", "--porcelain") == ""

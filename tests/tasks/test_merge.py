@@ -20,15 +20,6 @@ from tests.tasks.attempts import commit, everything, folder, refused, start
 pytestmark = pytest.mark.django_db
 
 
-@pytest.fixture
-def with_submodule(repository: Path, tmp_path: Path) -> Path:
-    """The submodule in the working copy."""
-    inner = make_repository(tmp_path / "inner")
-    plain(repository, "-c", "protocol.file.allow=always", "submodule", "--quiet", "add", str(inner), "sub")
-    plain(repository, "commit", "-q", "-m", "sub")
-    return repository / "sub"
-
-
 class TestMerge:
     def test_merge_commit_into_a_clean_working_copy(
         self, attempt: TaskAttempt, repository: Path, admin: User
