@@ -167,7 +167,8 @@ def database(name: str, default: Path) -> dict[str, object]:
 def _keep_private(file: Path) -> None:
     """Sessions are in it, and a folder that was there before may be open to all. SQLite's other files get its mode."""
     with suppress(OSError):  # it is another account's: what is wrong with it shows when it is opened
-        file.touch(0o600)
+        if not file.exists():
+            file.touch(0o600)
         file.chmod(file.stat().st_mode & 0o700)
 
 
