@@ -277,6 +277,20 @@ def test_after_too_many_streams_it_waits_five_seconds_and_a_closed_one_for_ever(
     assert (state(still), refusal.asked) == ("idle", asked + 2)
 
 
+def test_each_wait_is_longer_than_the_last_and_no_two_tabs_wait_alike(still: Page) -> None:
+    refusal = Refusal(still, 503)
+    still.evaluate("globalThis.chance = 1; Math.random = () => chance")
+    still.evaluate(MANAGE, "/api/events/")
+    waits = []
+    for number in range(8):
+        wait_for(lambda number=number: refusal.asked == 2 * number + 2)  # a stream, and why there is none
+        waits.append(still.evaluate("one.retryAt - Date.now()"))
+        still.evaluate("(chance) => (globalThis.chance = chance)", 0 if number == 6 else 1)
+        still.clock.run_for(waits[-1])
+    assert waits == [400, 800, 1_600, 3_200, 6_400, 12_800, 15_000, 6_000]
+    still.evaluate("one.close()")
+
+
 def test_who_is_signed_out_looks_every_fifteen_seconds(still: Page) -> None:
     refusal = Refusal(still, 401)
     still.evaluate(MANAGE, "/api/events/")
