@@ -27,6 +27,7 @@ class TestOutput:
         expect(coloured.locator(".ansi-fg-1.ansi-bold")).to_have_text("red")
         expect(coloured.locator(".ansi-fg-exact")).to_have_text("orange")
         expect(page.locator(".log-stderr .log-text")).to_have_text("careful")
+        expect(page.locator(".log-stderr .visually-hidden")).to_have_text("stderr:")
 
     def test_a_progress_bar_is_one_line_and_a_prompt_is_joined(self, page: Page, printed: str) -> None:
         open_task(page, printed, "?view=log")

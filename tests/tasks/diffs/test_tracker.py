@@ -266,6 +266,7 @@ def test_renamed_file_is_asked_alone_until_another_is_like_where_it_came_from(
 
 
 def test_renamed_file_is_edited_while_another_goes(small: Kept) -> None:
+    git(small.worktree, "config", "diff.renames", "false")  # of its user, who may like other diffs
     for name, content in {"c": lines("b", 4), "d": lines("stays", 4)}.items():
         (small.worktree / name).write_text(content)
     small.update()
